@@ -1,0 +1,222 @@
+"""A force field: model, recipe and provenance, with one file format. See docs/format.md."""
+
+import copy
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ase.data import chemical_symbols
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from gaq.errors import GaqError, ModelFileError, SpeciesError, StructureError, did_you_mean
+from gaq.files import write_atomically
+from gaq.graph import Graph, Prediction, Predictor, Structure, build_graph
+from gaq.nn.model import ModelConfig, Transformer
+from gaq.recipe import Recipe, load_recipe
+from gaq.transform import build, freeze, saturation, single_quantizers
+
+if TYPE_CHECKING:
+    from gaq.md.calculator import GaqCalculator
+
+FORMAT_VERSION = 1
+
+
+@dataclass(eq=False)
+class ForceField:
+    """A model that is ready to predict.
+
+    Args:
+        model: float, or frozen by `gaq.transform.freeze`.
+        recipe: how the model is quantized.
+        provenance: how it was made: training configuration, data fingerprint, curves; plain JSON.
+    """
+
+    model: Transformer
+    recipe: Recipe
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model.eval().requires_grad_(False)
+
+    @property
+    def config(self) -> ModelConfig:
+        """Shape of the model."""
+        return self.model.config
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers the model knows."""
+        return self.config.species
+
+    @property
+    def cutoff(self) -> float:
+        """Å."""
+        return self.config.cutoff
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.model.energy_scale.device  # type: ignore[union-attr, return-value]
+
+    def graph(self, structure: Structure) -> Graph:
+        """Return the graph of a structure at the model's cutoff."""
+        return build_graph(structure, self.cutoff)
+
+    def predict(self, graph: Graph, stress: bool = False) -> Prediction:
+        """Return energy (eV), forces (eV/Å) and, on request, stress (eV/Å³) of a graph, float64, on the CPU.
+
+        Raises:
+            SpeciesError: an element the model was not trained on.
+            StructureError: positions that are not finite; stress asked for without a periodic cell.
+            GaqError: the model itself gives a result that is not finite.
+        """
+        _check(graph, self.species)
+        if stress and not bool((torch.linalg.det(graph.cell).abs() > 0).all()):
+            raise StructureError("stress needs a cell that is periodic in three directions")
+        prediction = self.model(graph.to(self.device), stress=stress)
+        if not bool(torch.isfinite(prediction.forces).all() & torch.isfinite(prediction.energy).all()):
+            raise GaqError("the model gives an energy or force that is not finite; the geometry is far outside of what it "
+                           "was trained on (atoms too close?), or the model is damaged")
+        return Prediction(*(None if t is None else t.cpu() for t in
+                            (prediction.energy, prediction.forces, prediction.atom_energies, prediction.stress)))
+
+    __call__ = predict
+
+    def calculator(self) -> "GaqCalculator":
+        """Return an ASE calculator: energy, free_energy, energies, forces, stress."""
+        from gaq.md.calculator import GaqCalculator  # noqa: PLC0415 - the layer above; only this convenience needs it
+        return GaqCalculator(self)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "ForceField":
+        """Return a copy on another device or in another floating-point precision."""
+        model = copy.deepcopy(self.model)
+        return ForceField(model.to(device=device, dtype=dtype), self.recipe, self.provenance)
+
+    def stored_bytes(self) -> dict[str, int]:
+        """Return the bytes that each tensor takes in the model file."""
+        return {name: t.numel() * t.element_size() for name, t in self.model.state_dict().items()}
+
+    def fp32_bytes(self) -> int:
+        """Return the bytes that the same model takes when no leaf is quantized."""
+        plain = Transformer(self.config).state_dict()
+        return sum(t.numel() * t.element_size() for t in plain.values())
+
+    def saturation(self, graphs: list[Graph]) -> list[tuple[str, float]]:
+        """Return the share of clipped activations of each quantizer."""
+        return saturation(self.model, graphs)
+
+    def single_quantizer_variants(self) -> dict[str, Predictor]:
+        """Return, for each activation quantizer, a force field in which only it is active."""
+        return {name: ForceField(model, self.recipe, self.provenance)
+                for name, model in single_quantizers(self.model).items()}
+
+    def save(self, path: str | Path) -> None:
+        """Write the force field as one safetensors file, atomically.
+
+        Raises:
+            OutputError: the disk is full or the folder cannot be written; an old file stays as it was.
+        """
+        state = {name: t.detach().cpu().contiguous() for name, t in self.model.state_dict().items()}
+        header = {
+            "format_version": FORMAT_VERSION, "gaq_version": version("gaq"),
+            "model": self.config.model_dump(mode="json"), "recipe": self.recipe.model_dump(mode="json"),
+            "units": {"energy": "eV", "length": "Ang", "forces": "eV/Ang"}, "provenance": _plain(self.provenance),
+        }
+        text = json.dumps(header, sort_keys=True, allow_nan=False)
+        write_atomically(path, save(state, metadata={"gaq": text, "sha256": _digest(text, state)}))
+
+
+def load(path: str | Path) -> ForceField:
+    """Read a force field; nothing in the file is executed.
+
+    Raises:
+        ModelFileError: no such file, not a gaq model (a pickle, say), truncated, damaged, or newer than this program.
+    """
+    path = Path(path)
+    text, digest, state = _read(path)
+    header = _header(path, text)
+    if digest != _digest(text, state):
+        raise ModelFileError(f"{path}: the checksum does not match, the file is damaged or was edited; get it again")
+    try:
+        config, recipe = ModelConfig.model_validate(header["model"]), load_recipe(header["recipe"])
+        model = build(config, recipe, frozen=True)
+        model.load_state_dict(state)
+    except (KeyError, ValidationError, RuntimeError, GaqError) as error:
+        raise ModelFileError(f"{path}: header and tensors do not make a model: {str(error).splitlines()[0]}") from error
+    return ForceField(model, recipe, header.get("provenance", {}))
+
+
+def frozen(model: Transformer, recipe: Recipe, provenance: dict[str, Any]) -> ForceField:
+    """Return the deployable force field of a float or prepared model."""
+    return ForceField(freeze(model), recipe, provenance)
+
+
+def _read(path: Path) -> tuple[str, str, dict[str, Tensor]]:
+    if not path.is_file():
+        near = [p.name for p in path.parent.glob("*.safetensors")] if path.parent.is_dir() else []
+        raise ModelFileError(f"there is no model file at {path}{did_you_mean(path.name, near)}")
+    try:
+        with safe_open(path, framework="pt") as source:
+            metadata = source.metadata() or {}
+            state = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        with open(path, "rb") as file:
+            pickled = file.read(2) in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK")
+        what = "a pickle or zip archive, which gaq never opens" if pickled else f"not a whole safetensors file ({error})"
+        raise ModelFileError(f"{path} is {what}; save models with ForceField.save") from error
+    if "gaq" not in metadata or "sha256" not in metadata:
+        raise ModelFileError(f"{path} is a safetensors file, but not a gaq model: its header has no 'gaq' entry")
+    return metadata["gaq"], metadata["sha256"], state
+
+
+def _header(path: Path, text: str) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+        found = int(header["format_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path}: the header is damaged ({error}); get the file again") from error
+    if found > FORMAT_VERSION:
+        raise ModelFileError(f"{path} has format version {found}, newer than this program reads ({FORMAT_VERSION}); "
+                             "upgrade gaq")
+    return header
+
+
+def _digest(text: str, state: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of the header text and of every tensor: name, dtype, shape, bytes, by name."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(state):
+        t = state[name].contiguous()
+        digest.update(f"\n{name} {t.dtype} {tuple(t.shape)}\n".encode())
+        digest.update(t.reshape(-1).view(torch.uint8).numpy().tobytes() if t.numel() else b"")
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON data with NaN and infinities as null."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _check(graph: Graph, known: tuple[int, ...]) -> None:
+    if len(graph.species) == 0:
+        raise StructureError("a graph needs at least one atom")
+    if not bool(torch.isfinite(graph.positions).all() & torch.isfinite(graph.cell).all()):
+        raise StructureError("positions and cell must be finite numbers in Å")
+    unknown = sorted(set(graph.species.unique().tolist()) - set(known))
+    if unknown:
+        names = ", ".join(chemical_symbols[z] for z in unknown)
+        raise SpeciesError(f"the model does not know {names}; it was trained on "
+                           f"{', '.join(chemical_symbols[z] for z in known)}. Use or train another model")

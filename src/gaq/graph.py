@@ -1,0 +1,241 @@
+"""Structures, graphs and predictions: the values that every layer exchanges. Units are eV, Å and eV/Å.
+
+A `Structure` is what a file holds (numpy, no edges); `build_graph` adds the neighbour list (vesin); `collate` puts
+several graphs side by side, so that a batch is one larger graph without edges between its members.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import vesin
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gaq.errors import StructureError
+
+MIN_DISTANCE = 0.05  # Å; below it two atoms are taken to be at one place
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """One arrangement of atoms, with reference labels where they are known.
+
+    Args:
+        species: atomic numbers, shape (atoms,).
+        positions: coordinates in Å, shape (atoms, 3).
+        cell: lattice vectors as rows in Å, shape (3, 3); zero where there is no periodicity.
+        pbc: periodicity along each lattice vector.
+        energy: reference energy in eV, or None.
+        forces: reference forces in eV/Å, shape (atoms, 3), or None.
+
+    Raises:
+        StructureError: no atoms, arrays of the wrong length, values that are not finite, an unknown atomic number, or a
+            periodic direction without a lattice vector.
+    """
+
+    species: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64] | None = None
+    pbc: tuple[bool, bool, bool] = (False, False, False)
+    energy: float | None = None
+    forces: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        species = np.asarray(self.species)
+        positions = np.array(self.positions, dtype=np.float64)
+        if species.ndim != 1 or len(species) == 0:
+            raise StructureError(f"a structure needs at least one atom; species has shape {species.shape}")
+        if positions.shape != (len(species), 3):
+            raise StructureError(f"positions must have shape ({len(species)}, 3) for {len(species)} species, "
+                                 f"not {positions.shape}")
+        if not np.issubdtype(species.dtype, np.integer) or species.min() < 1 or species.max() >= len(chemical_symbols):
+            raise StructureError("species must be atomic numbers from 1 to 118 (integers); "
+                                 f"given {np.unique(species)[:5]} of type {species.dtype}")
+        _finite("positions", positions, "Å")
+        if self.energy is not None and not np.isfinite(self.energy):
+            raise StructureError(f"the reference energy is {self.energy}; remove the frame or repair its label")
+        forces = self.forces
+        if forces is not None:
+            forces = np.array(forces, dtype=np.float64)
+            if forces.shape != positions.shape:
+                raise StructureError(f"forces must have shape {positions.shape} as the positions, not {forces.shape}")
+            _finite("forces", forces, "eV/Å")
+        cell = np.zeros((3, 3)) if self.cell is None else np.array(self.cell, dtype=np.float64)
+        if cell.shape != (3, 3):
+            raise StructureError(f"cell must have shape (3, 3), not {cell.shape}")
+        _finite("cell", cell, "Å")
+        pbc = tuple(bool(p) for p in self.pbc)
+        if len(pbc) != 3:
+            raise StructureError(f"pbc needs one value for each lattice vector (3), not {len(pbc)}")
+        if any(pbc):
+            for axis in range(3):
+                if pbc[axis] and np.linalg.norm(cell[axis]) < MIN_DISTANCE:
+                    raise StructureError(f"pbc is set along lattice vector {axis}, but its length is 0; give a cell")
+            if all(pbc) and abs(np.linalg.det(cell)) < MIN_DISTANCE**3:
+                raise StructureError("the cell has no volume: its lattice vectors are linearly dependent")
+        for name, value in (("species", species.astype(np.int64)), ("positions", positions), ("cell", cell),
+                            ("pbc", pbc), ("forces", forces)):
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.species)
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A batch of structures with their neighbour lists.
+
+    | symbol | field      | shape  | meaning                                                                  |
+    |--------|------------|--------|--------------------------------------------------------------------------|
+    | Z_i    | species    | (N,)   | atomic numbers, int64                                                    |
+    | x_i    | positions  | (N, 3) | Å, float64                                                               |
+    | i      | centers    | (E,)   | the atom that receives, int64                                            |
+    | j      | neighbours | (E,)   | the atom that sends, int64                                               |
+    | S_ij   | shifts     | (E, 3) | cell shifts, float64 whole numbers: r_ij = x_j - x_i + S_ij · cell       |
+    |        | cell       | (B,3,3)| lattice vectors as rows, Å, float64; zero without periodicity            |
+    |        | batch      | (N,)   | the structure an atom belongs to, int64, ascending                       |
+    |        | energy     | (B,)   | reference energies, eV, float64, or None                                 |
+    |        | forces     | (N, 3) | reference forces, eV/Å, float64, or None                                 |
+    """
+
+    species: Tensor
+    positions: Tensor
+    centers: Tensor
+    neighbours: Tensor
+    shifts: Tensor
+    cell: Tensor
+    batch: Tensor
+    energy: Tensor | None = None
+    forces: Tensor | None = None
+
+    @property
+    def structures(self) -> int:
+        """Number of structures in the batch, B."""
+        return self.cell.shape[0]
+
+    def to(self, device: torch.device | str) -> "Graph":
+        """Return the graph with every tensor on `device`."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
+
+    def atoms_per_structure(self) -> Tensor:
+        """Return the number of atoms of each structure, shape (B,)."""
+        return torch.bincount(self.batch, minlength=self.structures)
+
+    def rotated(self, rotation: Tensor) -> "Graph":
+        """Return the graph with positions, cells and reference forces rotated, x -> R x.
+
+        Args:
+            rotation: one matrix (3, 3), or one for each structure (B, 3, 3), float64.
+        """
+        matrices = rotation.to(self.positions).expand(self.structures, 3, 3)
+        per_atom = matrices[self.batch]
+
+        def turn(vectors: Tensor) -> Tensor:
+            return torch.einsum("nab,nb->na", per_atom, vectors)
+
+        return replace(self, positions=turn(self.positions), cell=torch.einsum("bac,bvc->bva", matrices, self.cell),
+                       forces=None if self.forces is None else turn(self.forces))
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a force field says of a graph; float64 throughout.
+
+    Args:
+        energy: eV, shape (B,).
+        forces: eV/Å, shape (N, 3).
+        atom_energies: eV, shape (N,), or None where a model has none.
+        stress: eV/Å³, shape (B, 3, 3), or None where it was not asked for.
+    """
+
+    energy: Tensor
+    forces: Tensor
+    atom_energies: Tensor | None = None
+    stress: Tensor | None = None
+
+
+Predictor = Callable[[Graph], Prediction]
+
+
+def build_graph(structure: Structure, cutoff: float) -> Graph:
+    """Find all neighbours r_ij <= cutoff, periodic images included, and return a batch of one.
+
+    Raises:
+        StructureError: two atoms (or an atom and an image) closer than 0.05 Å.
+    """
+    periodic = list(structure.pbc)
+    assert structure.cell is not None  # filled by Structure.__post_init__
+    box = structure.cell if any(periodic) else np.zeros((3, 3))
+    if any(periodic) and not all(periodic):
+        box = _filled(box, structure.pbc)
+    if len(structure) == 1 and not any(periodic):
+        i = j = np.zeros(0, dtype=np.int64)
+        shifts, distances = np.zeros((0, 3)), np.zeros(0)
+    else:
+        finder = vesin.NeighborList(cutoff=float(cutoff), full_list=True, sorted=True)
+        i, j, shifts, distances = finder.compute(structure.positions, box, periodic, quantities="ijSd")
+    if len(distances) and distances.min() < MIN_DISTANCE:
+        worst = int(np.argmin(distances))
+        raise StructureError(f"atoms {int(i[worst])} and {int(j[worst])} are at one place ({distances[worst]:.3g} Å apart, "
+                             f"at least {MIN_DISTANCE} Å needed); are the positions in Å?")
+    count = len(structure)
+    return Graph(
+        species=torch.from_numpy(structure.species.copy()),
+        positions=torch.from_numpy(structure.positions.copy()),
+        centers=torch.from_numpy(np.asarray(i, dtype=np.int64)),
+        neighbours=torch.from_numpy(np.asarray(j, dtype=np.int64)),
+        shifts=torch.from_numpy(np.asarray(shifts, dtype=np.float64).reshape(-1, 3)),
+        cell=torch.from_numpy(np.where(np.array(periodic)[:, None], structure.cell, 0.0))[None],
+        batch=torch.zeros(count, dtype=torch.int64),
+        energy=None if structure.energy is None else torch.tensor([structure.energy], dtype=torch.float64),
+        forces=None if structure.forces is None else torch.from_numpy(structure.forces.copy()),
+    )
+
+
+def collate(graphs: Sequence[Graph]) -> Graph:
+    """Put graphs side by side in one batch; labels are kept where every member has them."""
+    if not graphs:
+        raise StructureError("a batch needs at least one structure")
+    if len(graphs) == 1:
+        return graphs[0]
+    atoms = [len(g.species) for g in graphs]
+    offsets = np.concatenate([[0], np.cumsum(atoms)[:-1]])
+    structures = np.concatenate([[0], np.cumsum([g.structures for g in graphs])[:-1]])
+
+    def joined(values: Iterable[Tensor | None]) -> Tensor | None:
+        present = [value for value in values if value is not None]
+        return torch.cat(present) if len(present) == len(graphs) else None
+
+    return Graph(
+        species=torch.cat([g.species for g in graphs]),
+        positions=torch.cat([g.positions for g in graphs]),
+        centers=torch.cat([g.centers + int(o) for g, o in zip(graphs, offsets, strict=True)]),
+        neighbours=torch.cat([g.neighbours + int(o) for g, o in zip(graphs, offsets, strict=True)]),
+        shifts=torch.cat([g.shifts for g in graphs]),
+        cell=torch.cat([g.cell for g in graphs]),
+        batch=torch.cat([g.batch + int(s) for g, s in zip(graphs, structures, strict=True)]),
+        energy=joined(g.energy for g in graphs),
+        forces=joined(g.forces for g in graphs),
+    )
+
+
+def _finite(name: str, values: NDArray[np.float64], unit: str) -> None:
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row = int(np.argwhere(bad)[0][0])
+        raise StructureError(f"{name} must be finite numbers in {unit}; row {row} is {values[row]}")
+
+
+def _filled(cell: NDArray[np.float64], pbc: tuple[bool, bool, bool]) -> NDArray[np.float64]:
+    """Give the aperiodic directions unit vectors normal to the periodic ones, so that the cell has a volume."""
+    filled = cell.copy()
+    for axis in range(3):
+        if not pbc[axis]:
+            others = [filled[k] for k in range(3) if pbc[k] or k < axis]
+            _, _, basis = np.linalg.svd(np.array(others))
+            filled[axis] = basis[-1]
+    return filled

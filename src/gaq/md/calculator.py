@@ -1,0 +1,88 @@
+"""A `ForceField` as a calculator of the Atomic Simulation Environment (ASE)."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from gaq.errors import StructureError
+from gaq.graph import Structure
+from gaq.metrics.batches import checked_prediction
+
+if TYPE_CHECKING:
+    from gaq.forcefield import ForceField
+
+NEUTRAL = 1e-3  # e; partial charges from another program rarely sum to zero exactly
+
+
+class UndefinedStress(StructureError, PropertyNotImplementedError):
+    """Stress was asked of a structure without a volume."""
+
+
+class GaqCalculator(Calculator):
+    """Energies, forces and stress for `ase.Atoms`, in ASE's units: eV, eV/Å, eV/Å³.
+
+    Stress is (1/V) dE/dε in Voigt order xx, yy, zz, yz, xz, xy, with ASE's sign (tension is positive), and exists only
+    with periodicity in all three directions. Energies, forces and stress of an unchanged structure are kept.
+
+    Args:
+        forcefield: the model that predicts.
+
+    Raises (from any property):
+        StructureError: no atoms, coordinates that are not finite, atoms at one place, or a net charge.
+        SpeciesError: an element that the model was not made for.
+        UndefinedStress: stress without full periodicity.
+        GaqError: a prediction that is not finite.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012, as ASE declares it
+
+    def __init__(self, forcefield: "ForceField") -> None:
+        super().__init__()
+        self.forcefield = forcefield
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Predict `properties` of `atoms`, and all others that come with them for free."""
+        super().calculate(atoms, properties, system_changes)
+        current = self.atoms
+        assert current is not None  # the base class has just set it
+        wants_stress = "stress" in properties
+        if wants_stress and not current.pbc.all():
+            raise UndefinedStress("stress needs periodicity in all three directions, and pbc is "
+                                  f"{current.pbc.tolist()}; set atoms.pbc = True and a cell, or do not ask for stress")
+        graph = self.forcefield.graph(structure_of(current))
+        prediction = checked_prediction(lambda given: self.forcefield.predict(given, stress=wants_stress), graph)
+        energy = prediction.energy.item()
+        self.results |= {"energy": energy, "free_energy": energy, "forces": prediction.forces.cpu().numpy()}
+        if prediction.atom_energies is not None:
+            self.results["energies"] = prediction.atom_energies.cpu().numpy()
+        if prediction.stress is not None:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
+
+
+def structure_of(atoms: Atoms) -> Structure:
+    """Return the species, positions and cell of `atoms` as a `Structure`, without labels.
+
+    Raises:
+        StructureError: no atoms, coordinates that are not finite, or a net charge, which a force field of species and
+            positions cannot see.
+    """
+    charge = float(atoms.info.get("charge", atoms.get_initial_charges().sum()))
+    if not abs(charge) < NEUTRAL * max(len(atoms), 1):
+        raise StructureError(f"the structure carries a net charge of {charge:g} e, and the force field knows neutral "
+                             "structures only; clear the initial charges or info['charge'] if it is neutral after all")
+    return Structure(species=atoms.numbers, positions=atoms.positions, cell=np.asarray(atoms.cell),
+                     pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])))
+
+
+def atoms_of(structure: Structure) -> Atoms:
+    """Return `structure` as `ase.Atoms`, without labels."""
+    return Atoms(structure.species, positions=structure.positions, cell=structure.cell, pbc=structure.pbc)

@@ -1,0 +1,1 @@
+"""What a force field is worth: accuracy, equivariance, conservation. Every metric acts on any `Predictor`."""

@@ -1,0 +1,102 @@
+"""Frames in, checked predictions out: the border that every metric passes."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from gaq.errors import ConfigError, GaqError
+from gaq.graph import Graph, Prediction, Predictor, Structure, build_graph
+
+
+def single_graphs(
+    predict: Predictor, frames: Iterable[Structure | Graph], cutoff: float | None = None
+) -> Iterator[Graph]:
+    """Yield the frames one by one as graphs of one structure each.
+
+    Args:
+        predict: the predictor that will see them; a force field knows its cutoff.
+        frames: structures, graphs, or graphs that are batches.
+        cutoff: Å; needed where frames are structures and `predict` is a plain function.
+
+    Raises:
+        ConfigError: no cutoff is known.
+        StructureError: two atoms at one place.
+    """
+    for frame in frames:
+        if isinstance(frame, Graph):
+            yield from _members(frame)
+        else:
+            yield build_graph(frame, _cutoff_of(predict, cutoff))
+
+
+def unlabelled(graph: Graph) -> Graph:
+    """Return the graph without reference labels."""
+    return replace(graph, energy=None, forces=None)
+
+
+def checked_prediction(predict: Predictor, graph: Graph) -> Prediction:
+    """Return the detached, finite prediction of `graph`, in float64.
+
+    Raises:
+        GaqError: the prediction has wrong shapes, or values that are not finite.
+    """
+    given = {name: value.detach().double() for name, value in vars(predict(graph)).items() if value is not None}
+    prediction = Prediction(**given)
+    if prediction.energy.shape != (graph.structures,) or prediction.forces.shape != graph.positions.shape:
+        raise GaqError(
+            f"a predictor must return energy of shape ({graph.structures},) and forces of shape "
+            f"{tuple(graph.positions.shape)}; this one returned {tuple(prediction.energy.shape)} and "
+            f"{tuple(prediction.forces.shape)}")
+    for name, values in given.items():
+        bad = int((~torch.isfinite(values)).sum())
+        if bad:
+            raise GaqError(
+                f"the force field predicts {name} that is not finite ({bad} of {values.numel()} values, species "
+                f"{sorted(set(graph.species.tolist()))}); the model is damaged or the structure is far from its "
+                "training data: try another model file, or look at the frame")
+    return prediction
+
+
+def batches(graphs: Iterable[Graph], size: int) -> Iterator[list[Graph]]:
+    """Yield lists of up to `size` graphs."""
+    if size < 1:
+        raise ConfigError(f"batch_size must be at least 1, not {size}")
+    pending: list[Graph] = []
+    for graph in graphs:
+        pending.append(graph)
+        if len(pending) == size:
+            yield pending
+            pending = []
+    if pending:
+        yield pending
+
+
+def _cutoff_of(predict: Predictor, cutoff: float | None) -> float:
+    known = getattr(predict, "cutoff", None) if cutoff is None else cutoff
+    if known is None:
+        raise ConfigError("cutoff is needed to find the neighbours of structures, and this predictor has none of its "
+                          "own; pass cutoff= in Å, or pass graphs")
+    return float(known)
+
+
+def _members(graph: Graph) -> Sequence[Graph]:
+    """Take a batch apart."""
+    if graph.structures == 1:
+        return [graph]
+    ends = graph.atoms_per_structure().cumsum(0).tolist()
+    members = []
+    for index, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+        edges = (graph.centers >= start) & (graph.centers < end)
+        members.append(Graph(
+            species=graph.species[start:end],
+            positions=graph.positions[start:end],
+            centers=graph.centers[edges] - start,
+            neighbours=graph.neighbours[edges] - start,
+            shifts=graph.shifts[edges],
+            cell=graph.cell[index:index + 1],
+            batch=torch.zeros_like(graph.batch[start:end]),
+            energy=None if graph.energy is None else graph.energy[index:index + 1],
+            forces=None if graph.forces is None else graph.forces[start:end],
+        ))
+    return members

@@ -1,0 +1,85 @@
+"""The modules whose arithmetic depends on precision, in float; `quantized.py` holds their low-bit forms.
+
+Each leaf has a `role`, by which a recipe addresses it. Leaves take and return float tensors.
+
+| role        | leaf                    | what it computes                                              |
+|-------------|-------------------------|---------------------------------------------------------------|
+| first       | Embedding               | species to scalars                                            |
+| radial      | Linear                  | filters from the radial basis (a function of one distance)    |
+| contraction | Linear                  | filters from rotation-invariant contractions of vectors       |
+| scalar      | Linear                  | queries, keys, values, updates of the scalars                 |
+| vector      | VectorLinear            | channel mixing of each degree, which commutes with rotations  |
+| feature     | VectorQuantizer         | nothing in float: where vector features are rounded           |
+| last        | Linear                  | per-atom energies                                             |
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gaq.nn.geometry import Geometry
+from gaq.so3 import degree_slices
+
+
+class Linear(nn.Module):
+    """y = x Wᵀ + b on scalars; weight (out, in), x (..., in)."""
+
+    def __init__(self, inputs: int, outputs: int, role: str, bias: bool = True) -> None:
+        super().__init__()
+        self.role = role
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / math.sqrt(inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return shape (..., out)."""
+        return functional.linear(x, self.weight, self.bias)
+
+
+class VectorLinear(nn.Module):
+    """v'^l_m = v^l_m W_lᵀ: channels mix, components never do; weight (L, out, in), v (N, M, in)."""
+
+    def __init__(self, inputs: int, outputs: int, max_degree: int, role: str = "vector") -> None:
+        super().__init__()
+        self.role = role
+        self.slices = degree_slices(max_degree)
+        self.weight = nn.Parameter(torch.randn(max_degree, outputs, inputs) / math.sqrt(inputs))
+
+    def forward(self, v: Tensor) -> Tensor:
+        """Return shape (N, M, out)."""
+        return torch.cat([mix_channels(v[:, part], w) for part, w in zip(self.slices, self.weight, strict=True)], 1)
+
+
+def mix_channels(v: Tensor, weight: Tensor) -> Tensor:
+    """Return v Wᵀ on the last axis of (N, 2l+1, in), always as one matrix product, so that the sums have one order."""
+    return functional.linear(v.flatten(0, 1), weight).unflatten(0, v.shape[:2])
+
+
+class Embedding(nn.Module):
+    """Row Z of a table for each atom; weight (species, width)."""
+
+    def __init__(self, species: int, width: int, role: str = "first") -> None:
+        super().__init__()
+        self.role = role
+        self.weight = nn.Parameter(torch.randn(species, width))
+
+    def forward(self, indices: Tensor) -> Tensor:
+        """Return shape (N, width)."""
+        return self.weight[indices]
+
+
+class VectorQuantizer(nn.Module):
+    """The place where vector features (N, M, C) are rounded in a low-bit model; the identity in float."""
+
+    def __init__(self, max_degree: int, role: str = "feature") -> None:
+        super().__init__()
+        self.role = role
+        self.max_degree = max_degree
+
+    def forward(self, v: Tensor, geometry: Geometry) -> Tensor:
+        """Return v unchanged; a quantized form may ask the geometry for local frames."""
+        return v
+
+
+LEAVES = (Linear, VectorLinear, Embedding, VectorQuantizer)

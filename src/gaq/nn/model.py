@@ -1,0 +1,157 @@
+"""One forward: per-atom energies of a Euclidean transformer; energy, forces and stress around it."""
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from gaq.graph import Graph, Prediction
+from gaq.nn.blocks import AttentionBlock, InteractionBlock, Mlp, NeighbourEmbedding
+from gaq.nn.geometry import Geometry
+from gaq.nn.radial import BASES, CUTOFFS
+from gaq.so3 import MAX_DEGREE, harmonics
+
+
+class ModelConfig(BaseModel):
+    """Shape of a model; frozen, stored in the model file.
+
+    Args:
+        species: atomic numbers the model knows, ascending.
+        cutoff: Å.
+        scalars: F, channels of degree 0.
+        vectors: C, channels of each degree 1..max_degree.
+        max_degree: L.
+        heads: H, attention heads; divides F and C.
+        layers: T.
+        radial_functions: K.
+        filter_width: hidden width of the radial filter network.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    species: tuple[int, ...]
+    cutoff: float = Field(default=5.0, gt=0)
+    scalars: int = Field(default=64, ge=1)
+    vectors: int = Field(default=32, ge=1)
+    max_degree: int = Field(default=2, ge=1, le=MAX_DEGREE)
+    heads: int = Field(default=4, ge=1)
+    layers: int = Field(default=3, ge=1)
+    radial_functions: int = Field(default=16, ge=2)
+    filter_width: int = Field(default=32, ge=1)
+    basis: Literal["bessel", "gaussian", "bernstein"] = "bessel"
+    envelope: Literal["polynomial", "cosine"] = "polynomial"
+    attention: Literal["robust", "so3krates"] = "robust"
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "ModelConfig":
+        if self.scalars % self.heads or (self.vectors % self.heads):
+            raise ValueError(f"heads ({self.heads}) must divide scalars ({self.scalars}) and vectors ({self.vectors})")
+        return self
+
+
+class Transformer(nn.Module):
+    """Euclidean transformer of the So3krates family, E = Σ_i (σ e_i + E_Z(i)).
+
+    | symbol | buffer or method   | meaning                                            |
+    |--------|--------------------|----------------------------------------------------|
+    | σ      | energy_scale       | eV, float64; the RMS of the training forces        |
+    | E_Z    | energy_offsets     | eV, float64, for each species                      |
+    | e_i    | node_energies      | network output for each atom, without unit         |
+
+    Source: after Frank et al., Nat. Commun. 15, 6539 (2024), with several vector channels for each degree.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        c = config
+        self.envelope = CUTOFFS[c.envelope](c.cutoff)
+        self.basis = BASES[c.basis](c.cutoff, c.radial_functions)
+        self.embedding = NeighbourEmbedding(len(c.species), c.scalars, c.vectors, c.max_degree, c.radial_functions)
+        self.attention = nn.ModuleList(
+            AttentionBlock(c.scalars, c.vectors, c.max_degree, c.heads, c.radial_functions, c.filter_width, c.attention)
+            for _ in range(c.layers))
+        self.interaction = nn.ModuleList(
+            InteractionBlock(c.scalars, c.vectors, c.max_degree) for _ in range(c.layers))
+        self.head = Mlp(c.scalars, c.scalars // 2 or 1, 1, "scalar", last_role="last")
+        with torch.no_grad():
+            self.head.second.weight.mul_(0.05)  # start near zero energy: depth has let the features grow
+        self.register_buffer("energy_scale", torch.ones((), dtype=torch.float64))
+        self.register_buffer("energy_offsets", torch.zeros(len(c.species), dtype=torch.float64))
+        index_of = torch.full((max(c.species) + 1,), -1, dtype=torch.int64)
+        index_of[list(c.species)] = torch.arange(len(c.species))
+        self.register_buffer("index_of", index_of, persistent=False)
+
+    def geometry(self, graph: Graph, vectors: Tensor) -> Geometry:
+        """Turn edge vectors r_ij (E, 3), float64, into what the layers need, in the dtype of the weights."""
+        r = vectors.to(self.dtype)
+        distances = torch.linalg.vector_norm(r, dim=-1)
+        directions = r / distances[:, None]
+        envelope = self.envelope(distances)
+        return Geometry(
+            atoms=len(graph.species), centers=graph.centers, neighbours=graph.neighbours, envelope=envelope,
+            basis=self.basis(distances), directions=directions,
+            harmonics=harmonics(directions, self.config.max_degree),
+            frame_weights=envelope.detach() * graph.species[graph.neighbours])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the computation: that of the normalization weights, which are never quantized."""
+        return self.attention[0].norm.weight.dtype
+
+    def node_energies(self, graph: Graph, vectors: Tensor) -> Tensor:
+        """Return the energy of each atom in eV, float64, shape (N,), from edge vectors (E, 3) in Å."""
+        species = self.index_of[graph.species]
+        geometry = self.geometry(graph, vectors)
+        x, v = self.embedding(species, geometry)
+        for attend, interact in zip(self.attention, self.interaction, strict=True):
+            x, v = attend(x, v, geometry)
+            x, v = interact(x, v, geometry)
+        energies = self.head(x).squeeze(-1).double()
+        return energies * self.energy_scale + self.energy_offsets[species]
+
+    def forward(self, graph: Graph, stress: bool = False, differentiable: bool = False) -> Prediction:
+        """Return energies, and forces (and stress) as their exact derivatives by automatic differentiation.
+
+            F_i = -∂E/∂x_i,   σ_ab = (1/V) ∂E/∂ε_ab  for  x -> (1 + ε) x
+
+        Args:
+            stress: also differentiate by a symmetric strain; needs a cell.
+            differentiable: keep the graph, so that a loss on the forces can be differentiated by the weights.
+        """
+        with torch.enable_grad():
+            positions = graph.positions.detach().requires_grad_()
+            strain = torch.zeros(graph.structures, 3, 3, dtype=positions.dtype, device=positions.device,
+                                 requires_grad=stress)
+            vectors = edge_vectors(graph, positions, strain if stress else None)
+            atoms = self.node_energies(graph, vectors)
+            energy = torch.zeros(graph.structures, dtype=atoms.dtype, device=atoms.device).index_add(0, graph.batch, atoms)
+            wanted = [positions, strain] if stress else [positions]
+            if len(graph.centers):
+                gradients = torch.autograd.grad(energy.sum(), wanted, create_graph=differentiable)
+            else:  # no edges: the energy does not depend on the positions
+                gradients = tuple(torch.zeros_like(w) for w in wanted)
+        prediction = Prediction(energy, -gradients[0], atoms)
+        if stress:
+            symmetric = 0.5 * (gradients[1] + gradients[1].mT)
+            volume = torch.linalg.det(graph.cell).abs()[:, None, None]
+            prediction = Prediction(energy, -gradients[0], atoms, symmetric / volume)
+        return prediction if differentiable else detached(prediction)
+
+
+def edge_vectors(graph: Graph, positions: Tensor, strain: Tensor | None = None) -> Tensor:
+    """Return r_ij = x_j - x_i + S_ij · cell of shape (E, 3), Å, optionally strained by (1 + ε), ε (B, 3, 3)."""
+    structure = graph.batch[graph.centers]
+    vectors = positions[graph.neighbours] - positions[graph.centers]
+    vectors = vectors + torch.einsum("ev,eva->ea", graph.shifts, graph.cell[structure])
+    if strain is not None:
+        symmetric = 0.5 * (strain + strain.mT)
+        vectors = vectors + torch.einsum("eab,eb->ea", symmetric[structure], vectors)
+    return vectors
+
+
+def detached(prediction: Prediction) -> Prediction:
+    """Return the prediction without its automatic-differentiation graph."""
+    return Prediction(*(None if t is None else t.detach() for t in
+                        (prediction.energy, prediction.forces, prediction.atom_energies, prediction.stress)))

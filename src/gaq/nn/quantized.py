@@ -1,0 +1,234 @@
+"""Low-bit forms of the leaves: the same class serves training and deployment, only the source of its codes differs.
+
+Scales are factored out of the product, y = (codes(x) · codes(W)ᵀ) (s_x s_W) + b, so that a model whose weights are master
+copies in float (`MasterWeight`), one whose weights are packed bytes (`PackedWeight`), and integer hardware compute the same.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gaq.nn.geometry import Geometry
+from gaq.nn.leaves import mix_channels
+from gaq.quant.affine import codes
+from gaq.quant.direction import VectorFormat
+from gaq.quant.formats import IntFormat
+from gaq.quant.packing import pack, unpack
+from gaq.so3 import degree_slices
+
+
+class LearnedScale(nn.Module):
+    """A step size s = exp(λ) with λ learned: positive, and equally easy to move at any size."""
+
+    def __init__(self, initial: Tensor) -> None:
+        super().__init__()
+        self.logarithm = nn.Parameter(initial.detach().clone().log())
+
+    def forward(self) -> Tensor:
+        """Return s."""
+        return self.logarithm.exp()
+
+
+class FixedScale(nn.Module):
+    """A step size that training has settled."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("value", value.detach().clone())
+
+    def forward(self) -> Tensor:
+        """Return s."""
+        return self.value
+
+
+class FloatWeight(nn.Module):
+    """A weight that stays in float: its codes are its values, with a scale of 1."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.detach().clone())
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Return (codes, scale)."""
+        return self.weight, self.weight.new_ones((1,) * self.weight.dim())
+
+    def frozen(self) -> "FloatWeight":
+        """Return the deployed form."""
+        return FloatWeight(self.weight)
+
+
+class MasterWeight(nn.Module):
+    """A float weight that is rounded in every forward pass, straight-through, with a learned step for each output."""
+
+    def __init__(self, weight: Tensor, scale: Tensor, fmt: IntFormat) -> None:
+        super().__init__()
+        self.fmt = fmt
+        self.weight = nn.Parameter(weight.detach().clone())
+        self.scale = LearnedScale(scale)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Return (codes, scale), whole numbers in float."""
+        scale = self.scale()
+        return codes(self.weight, scale, self.fmt), scale
+
+    def frozen(self) -> "PackedWeight":
+        """Return the deployed form."""
+        whole, scale = self()
+        return PackedWeight(whole.detach(), scale.detach(), self.fmt)
+
+
+class PackedWeight(nn.Module):
+    """A weight as bytes at its bit width; the codes are unpacked once, when first used."""
+
+    def __init__(self, whole: Tensor, scale: Tensor, fmt: IntFormat) -> None:
+        super().__init__()
+        self.fmt, self.shape = fmt, tuple(whole.shape)
+        self.register_buffer("packed", pack(whole, fmt))
+        self.register_buffer("scale", scale.detach().clone())
+        self._unpacked: Tensor | None = None
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Return (codes, scale), whole numbers in float."""
+        if self._unpacked is None or self._unpacked.dtype != self.scale.dtype or (
+                self._unpacked.device != self.scale.device):
+            self._unpacked = unpack(self.packed, self.fmt, self.shape).to(self.scale)
+        return self._unpacked, self.scale
+
+    def frozen(self) -> "PackedWeight":
+        """Return itself."""
+        return self
+
+    def _load_from_state_dict(self, *arguments, **keywords) -> None:  # type: ignore[no-untyped-def]
+        super()._load_from_state_dict(*arguments, **keywords)
+        self._unpacked = None
+
+
+Weight = FloatWeight | MasterWeight | PackedWeight
+Scale = LearnedScale | FixedScale
+
+
+class InputCodes(nn.Module):
+    """Codes of an activation with one static step for the whole tensor: batch-independent and smooth at the cutoff."""
+
+    def __init__(self, scale: Scale, fmt: IntFormat) -> None:
+        super().__init__()
+        self.scale, self.fmt = scale, fmt
+        self.active = True
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (codes, scale)."""
+        scale = self.scale()
+        if not self.active:
+            return x / scale, scale
+        return codes(x, scale, self.fmt), scale
+
+
+class ProtectedInputCodes(InputCodes):
+    """Degree-Quant: in training, rows of atoms drawn by their number of neighbours stay in float.
+
+    Source: Tailor et al., Degree-Quant, ICLR 2021.
+    """
+
+    atoms: Tensor | None = None  # (N,) whether each atom is protected in this step
+    centers: Tensor | None = None  # (E,) the atom that each edge row belongs to
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (codes, scale)."""
+        whole, scale = super().forward(x)
+        if not self.training or self.atoms is None or self.centers is None:
+            return whole, scale
+        rows = self.atoms if len(x) == len(self.atoms) else self.atoms[self.centers]
+        return torch.where(rows[:, None], x / scale, whole), scale
+
+
+class QuantizedLinear(nn.Module):
+    """Low-bit `leaves.Linear`: y = (codes(x) · codes(W)ᵀ) (s_x s_W) + b."""
+
+    def __init__(self, role: str, weight: Weight, bias: Tensor | None, inputs: InputCodes | None) -> None:
+        super().__init__()
+        self.role = role
+        self.weight = weight
+        self.inputs = inputs
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return shape (..., out)."""
+        whole, scale = self.weight()
+        scale = scale.squeeze(-1)
+        if self.inputs is not None:
+            x, step = self.inputs(x)
+            scale = step * scale
+        y = functional.linear(x, whole) * scale
+        return y if self.bias is None else y + self.bias
+
+
+class QuantizedVectorLinear(nn.Module):
+    """Low-bit `leaves.VectorLinear`: the weights are codes; the vectors come rounded from a `QuantizedVectors`."""
+
+    def __init__(self, role: str, weight: Weight, max_degree: int) -> None:
+        super().__init__()
+        self.role = role
+        self.weight = weight
+        self.slices = degree_slices(max_degree)
+
+    def forward(self, v: Tensor) -> Tensor:
+        """Return shape (N, M, out)."""
+        whole, scale = self.weight()
+        scale = scale.expand(len(self.slices), -1, 1).squeeze(-1)
+        return torch.cat([mix_channels(v[:, part], w) * s
+                          for part, w, s in zip(self.slices, whole, scale, strict=True)], 1)
+
+
+class QuantizedEmbedding(nn.Module):
+    """Low-bit `leaves.Embedding`: one scale for each species."""
+
+    def __init__(self, role: str, weight: Weight) -> None:
+        super().__init__()
+        self.role = role
+        self.weight = weight
+
+    def forward(self, indices: Tensor) -> Tensor:
+        """Return shape (N, width)."""
+        whole, scale = self.weight()
+        return (whole * scale)[indices]
+
+
+class QuantizedVectors(nn.Module):
+    """Low-bit `leaves.VectorQuantizer`: each degree rounded in its format, in the atom's local frame if aligned.
+
+    Aligned, Q(v) = D(F) Q₀(D(F)ᵀ v): the rounding turns with the molecule, so Q(D(R) v) = D(R) Q(v) at any bit width. The
+    gradient takes the frame as constant.
+    """
+
+    def __init__(self, role: str, formats: tuple[VectorFormat, ...], scales: list[Scale],
+                 points: list[Tensor | None]) -> None:
+        super().__init__()
+        self.role, self.formats = role, formats
+        self.slices = degree_slices(len(formats))
+        self.scales = nn.ModuleList(scales)
+        for index, table in enumerate(points):
+            self.register_buffer(f"points{index + 1}", table)
+        self.active = True
+
+    def forward(self, v: Tensor, geometry: Geometry) -> Tensor:
+        """Return rounded features (N, M, C)."""
+        if not self.active:
+            return v
+        return torch.cat([self._rounded(v[:, part], degree, geometry)
+                          for degree, part in enumerate(self.slices, start=1)], 1)
+
+    def _rounded(self, v: Tensor, degree: int, geometry: Geometry) -> Tensor:
+        fmt, scale = self.formats[degree - 1], self.scales[degree - 1]()
+        points = getattr(self, f"points{degree}")
+        if not fmt.aligned:
+            return fmt.quantize(v, scale, degree, points)
+        frames = geometry.wigner(degree)
+        return frames @ fmt.quantize(frames.mT @ v, scale, degree, points)
+
+    def frozen(self) -> "QuantizedVectors":
+        """Return the deployed form."""
+        points = [getattr(self, f"points{degree}") for degree in range(1, len(self.formats) + 1)]
+        return QuantizedVectors(self.role, self.formats, [FixedScale(s()) for s in self.scales], points)
+
+
+QUANTIZED = (QuantizedLinear, QuantizedVectorLinear, QuantizedEmbedding, QuantizedVectors)

@@ -1,0 +1,131 @@
+"""Codes as bytes, truly at their bit width, and back.
+
+The bytes are one little-endian bit stream: code 0 takes the lowest bits of byte 0, code 1 the bits above it, and so on
+in row-major order; the last byte is filled up with zero bits. A code is kept in two's complement (signed formats) or
+as it is (unsigned formats). So 8 and 16 bits are plain int8 and little-endian int16, and 4 bits are two codes per
+byte, the first in the low half.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gaq.errors import ConfigError, ModelFileError
+from gaq.quant.formats import WholeNumbers
+
+
+def packed_size(count: int, fmt: WholeNumbers) -> int:
+    """Return the number of bytes that `count` codes take, ceil(count · bits / 8)."""
+    return -(-count * fmt.bits // 8)
+
+
+def pack(codes: Tensor, fmt: WholeNumbers) -> Tensor:
+    """Return the codes as bytes.
+
+    Args:
+        codes: whole numbers in [qmin, qmax], of an integer or a float type, any shape.
+        fmt: format of the codes.
+
+    Returns:
+        uint8 tensor of `packed_size` bytes, on the CPU.
+
+    Raises:
+        ConfigError: a code is not a whole number of the format.
+    """
+    values = codes.detach().cpu()
+    whole = values.to(torch.int64)
+    if not bool(torch.all((whole == values) & (whole >= fmt.qmin) & (whole <= fmt.qmax))):
+        raise ConfigError(f"codes must be whole numbers from {fmt.qmin} to {fmt.qmax} for {fmt!r}; "
+                          f"given {_span(values)}; compute them with gaq.quant.affine.codes")
+    words = np.ascontiguousarray(whole.flatten().numpy().astype("<u2"))  # modulo 2^16: two's complement
+    bits = np.unpackbits(words.view(np.uint8).reshape(-1, 2), axis=1, count=fmt.bits, bitorder="little")
+    return torch.from_numpy(np.packbits(bits.ravel(), bitorder="little"))
+
+
+def unpack(data: Tensor, fmt: WholeNumbers, shape: tuple[int, ...]) -> Tensor:
+    """Return the codes that `pack` made bytes of.
+
+    Args:
+        data: uint8 tensor, shape (bytes,).
+        fmt: format of the codes.
+        shape: shape of the codes.
+
+    Returns:
+        int32 tensor of that shape, on the CPU.
+
+    Raises:
+        ModelFileError: the number of bytes does not fit the shape, or a code is outside the format.
+    """
+    count = math.prod(shape)
+    _check_size(data, fmt, shape)
+    stream = np.unpackbits(data.detach().cpu().numpy(), bitorder="little", count=count * fmt.bits)
+    bits = np.zeros((count, 16), dtype=np.uint8)
+    bits[:, : fmt.bits] = stream.reshape(count, fmt.bits)
+    if fmt.qmin < 0:
+        bits[:, fmt.bits :] = bits[:, fmt.bits - 1 : fmt.bits]  # sign extension
+    words = np.packbits(bits, axis=1, bitorder="little").view("<i2" if fmt.qmin < 0 else "<u2")
+    codes = torch.from_numpy(words.astype(np.int32)).reshape(shape)
+    if count and int(codes.min()) < fmt.qmin:
+        raise ModelFileError(f"packed codes hold {int(codes.min())}, below the smallest code {fmt.qmin} of {fmt!r}; "
+                             "the data are damaged: get the file again")
+    return codes
+
+
+@dataclass(frozen=True, eq=False)
+class QTensor:
+    """A tensor in its stored form: integer codes at their bit width, and their scale, x = s · c.
+
+    Args:
+        data: packed codes, uint8, shape (bytes,).
+        scale: steps, broadcastable against `shape`.
+        format: integer format of the codes.
+        shape: shape of the tensor.
+
+    Raises:
+        ModelFileError: the number of bytes or the shape of the scale does not fit `shape`.
+    """
+
+    data: Tensor
+    scale: Tensor
+    format: WholeNumbers
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        _check_size(self.data, self.format, self.shape)
+        ones = len(self.shape) - self.scale.ndim
+        if ones < 0 or any(s not in (1, n) for s, n in zip(self.scale.shape, self.shape[ones:], strict=True)):
+            raise ModelFileError(f"a scale of shape {tuple(self.scale.shape)} does not broadcast to a tensor of shape "
+                                 f"{self.shape}; the data are damaged: get the file again")
+
+    @classmethod
+    def encode(cls, codes: Tensor, scale: Tensor, fmt: WholeNumbers) -> "QTensor":
+        """Pack whole-number codes (integer or float type) with their scale."""
+        return cls(pack(codes, fmt), scale.detach(), fmt, tuple(codes.shape))
+
+    def codes(self) -> Tensor:
+        """Return the codes as int32, shape `shape`, on the device of the scale."""
+        return unpack(self.data, self.format, self.shape).to(self.scale.device)
+
+    def decode(self) -> Tensor:
+        """Return the values s · c, in the dtype of the scale."""
+        return self.codes().to(self.scale.dtype) * self.scale
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes stored: those of the codes and of the scale."""
+        return self.data.numel() + self.scale.numel() * self.scale.element_size()
+
+
+def _check_size(data: Tensor, fmt: WholeNumbers, shape: tuple[int, ...]) -> None:
+    expected = packed_size(math.prod(shape), fmt)
+    if data.dtype != torch.uint8 or data.ndim != 1 or data.numel() != expected:
+        raise ModelFileError(f"packed codes of shape {tuple(shape)} at {fmt.bits} bits take {expected} bytes (uint8), "
+                             f"not {data.dtype} of shape {tuple(data.shape)}; the data are damaged: get the file again")
+
+
+def _span(values: Tensor) -> str:
+    return f"{values.dtype} values from {values.min().item()} to {values.max().item()}"

@@ -1,0 +1,190 @@
+"""Recipes: which leaf gets which number format, as frozen data.
+
+A recipe is a list of rules; a leaf takes the first rule whose pattern matches its role or its name. A leaf that no rule
+matches stays in float.
+"""
+
+import fnmatch
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gaq.errors import ConfigError, did_you_mean
+from gaq.quant.direction import MDDQ, ComponentDirection, Components, KMeansCodebook, VectorFormat
+from gaq.quant.formats import Bits
+from gaq.quant.magnitude import LinearMagnitude
+
+ROLES = ("first", "radial", "contraction", "scalar", "vector", "feature", "last")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rule(_Frozen):
+    """Formats of the leaves that a pattern matches.
+
+    Args:
+        match: a role ("scalar"), or a glob over module names ("attention.0.*").
+        weight: bits of the weights; None for float.
+        input: bits of the input activations of a linear leaf; None for float.
+        vectors: format of vector features; None for float.
+        higher: format of the degrees above 1 where `vectors` cannot code them; None for the same.
+        granularity: one weight step for each output channel, or one for the tensor.
+        calibration: first steps from the largest value ("max") or from the least squared error ("mse").
+    """
+
+    match: str
+    weight: Bits | None = None
+    input: Bits | None = None
+    vectors: VectorFormat | None = None
+    higher: VectorFormat | None = None
+    granularity: Literal["channel", "tensor"] = "channel"
+    calibration: Literal["max", "mse"] = "mse"
+
+    def matches(self, name: str, role: str) -> bool:
+        """Return whether the rule is meant for this leaf."""
+        return self.match == role or fnmatch.fnmatchcase(name, self.match)
+
+
+class Schedule(_Frozen):
+    """How quantization-aware training goes.
+
+    Args:
+        train: whether the recipe is trained at all (else calibrated only, post-training).
+        scalars_only: share of the steps in which vector features stay in float (10 of 80 epochs in the paper).
+        lee_weight: weight of the local equivariance error in the loss, in units of the force loss.
+        distillation: weight of the FP32 teacher's energies and forces against the reference labels.
+        protection: Degree-Quant's largest probability that an atom stays in float; 0 for none.
+    """
+
+    train: bool = True
+    scalars_only: float = Field(default=0.125, ge=0, le=1)
+    lee_weight: float = Field(default=0.0, ge=0)
+    distillation: float = Field(default=0.5, ge=0, le=1)
+    protection: float = Field(default=0.0, ge=0, le=1)
+
+
+class Recipe(_Frozen):
+    """Rules and a schedule under a name.
+
+    Args:
+        name: what reports call it.
+        rules: the first that matches a leaf counts.
+        schedule: how it is trained.
+        description: one line for people.
+    """
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+    schedule: Schedule = Schedule()
+    description: str = ""
+
+    def rule_for(self, name: str, role: str) -> Rule:
+        """Return the first rule that matches the leaf, or one that keeps it in float."""
+        return next((rule for rule in self.rules if rule.matches(name, role)), Rule(match="*"))
+
+    def with_overrides(self, assignments: list[str]) -> "Recipe":
+        """Return the recipe with `PATTERN.field=value` set on top, e.g. `scalar.input=12` or `schedule.lee_weight=0.1`.
+
+        Raises:
+            ConfigError: an assignment that does not follow this form, an unknown field, a value out of range.
+        """
+        data = self.model_dump()
+        for assignment in assignments:
+            target, _, text = assignment.partition("=")
+            pattern, _, field = target.strip().rpartition(".")
+            if not pattern or not text:
+                raise ConfigError(f"--set {assignment}: the form is ROLE.field=value, e.g. scalar.input=12")
+            value = None if text.strip().lower() in ("none", "float") else _value(text.strip())
+            if pattern == "schedule":
+                _known(field, Schedule.model_fields, assignment)
+                data["schedule"][field] = value
+                continue
+            _known(field, Rule.model_fields, assignment)
+            targets = ROLES if pattern == "*" else (pattern,)
+            if "." not in pattern and "*" not in pattern and pattern not in ROLES:
+                raise ConfigError(f"--set {assignment}: unknown role {pattern!r}{did_you_mean(pattern, ROLES)}; "
+                                  f"roles are {', '.join(ROLES)}")
+            for role in targets:
+                base = self.rule_for(role, role).model_dump() | {"match": role}
+                data["rules"] = [base | {field: value}, *data["rules"]]
+        return _validated(data)
+
+
+def load_recipe(given: "str | Recipe | dict") -> Recipe:
+    """Return a recipe from its name or its data.
+
+    Raises:
+        ConfigError: an unknown name, or data that do not follow the schema.
+    """
+    if isinstance(given, Recipe):
+        return given
+    if isinstance(given, dict):
+        return _validated(given)
+    if given not in RECIPES:
+        raise ConfigError(f"unknown recipe {given!r}{did_you_mean(given, RECIPES)}; recipes are {', '.join(RECIPES)}")
+    return RECIPES[given]
+
+
+def _validated(data: dict) -> Recipe:
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"recipe: {where}: {first['msg']} (given {first['input']!r})") from error
+
+
+def _known(field: str, fields: object, assignment: str) -> None:
+    if field not in fields:  # type: ignore[operator]
+        names = list(fields)  # type: ignore[call-overload]
+        raise ConfigError(f"--set {assignment}: unknown field {field!r}{did_you_mean(field, names)}; "
+                          f"fields are {', '.join(names)}")
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _geometry_aware(name: str, weight: Bits, activation: Bits | None, description: str) -> Recipe:
+    edge = max(weight, 8)  # first and last layers
+    vectors = None if activation is None else MDDQ(
+        magnitude=LinearMagnitude(bits=activation), direction=ComponentDirection(bits=activation), aligned=True)
+    return Recipe(name=name, description=description, rules=(
+        Rule(match="first", weight=edge),
+        Rule(match="last", weight=edge, input=activation),
+        Rule(match="radial", weight=weight),  # functions of one distance: basis, envelope and activations in float
+        Rule(match="contraction", weight=weight, input=activation),
+        Rule(match="scalar", weight=weight, input=activation),
+        Rule(match="vector", weight=weight),
+        Rule(match="feature", vectors=vectors)))
+
+
+def _plain(name: str, vectors: VectorFormat, schedule: Schedule, description: str, weight: Bits = 8,
+           higher: VectorFormat | None = None) -> Recipe:
+    scalars = tuple(Rule(match=role, weight=weight, input=8, granularity="tensor", calibration="max")
+                    for role in ("first", "radial", "contraction", "scalar", "vector", "last"))
+    return Recipe(name=name, description=description, schedule=schedule,
+                  rules=(*scalars, Rule(match="feature", vectors=vectors, higher=higher)))
+
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
+    Recipe(name="fp32", description="everything in float32", schedule=Schedule(train=False)),
+    _geometry_aware("w4", 4, None, "4-bit weights, float activations: smooth, conserves like float"),
+    _geometry_aware("w4a16", 4, 16, "4-bit weights, 16-bit activations and vector codes"),
+    _geometry_aware("w4a8", 4, 8, "GAQ: 4-bit weights, 8-bit activations, frame-aligned MDDQ of vector features"),
+    _geometry_aware("w8a8", 8, 8, "8-bit weights and activations, frame-aligned MDDQ of vector features"),
+    _plain("int8-naive", Components(bits=8), Schedule(train=False),
+           "rival: per-tensor min-max post-training INT8, vectors rounded component by component"),
+    _plain("svq-kmeans", MDDQ(magnitude=LinearMagnitude(bits=8), direction=KMeansCodebook(points=256), gradient="none"),
+           Schedule(scalars_only=0.0, distillation=0.0),
+           "rival: spherical k-means codebook, hard assignment without gradient"),
+    _plain("degree-quant", Components(bits=8), Schedule(scalars_only=0.0, distillation=0.0, protection=0.2),
+           "rival: Degree-Quant, stochastic protection of atoms with many neighbours"),
+)}

@@ -1,0 +1,249 @@
+"""The results file: read, checked once, and seen through frozen values. Everything but the names is optional."""
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from gaq.errors import DataError
+
+FORMAT = "gaq-results"
+FORMAT_VERSION = 1
+
+
+def _printable(text: str) -> str:
+    """Replace control characters and lone surrogates, which neither a terminal nor an SVG can show safely."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def _nan_if_missing(value: Any) -> Any:
+    return math.nan if value is None else value  # JSON has no NaN; writers put null there
+
+
+Label = Annotated[str, AfterValidator(_printable)]
+Number = Annotated[float, BeforeValidator(_nan_if_missing)]
+Vector = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+class _Part(BaseModel):
+    """A part of a results file; keys that this version does not know are left alone."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def _same_length(part: BaseModel, *names: str, missing_allowed: bool = False) -> None:
+    lengths = {name: len(getattr(part, name)) for name in names}
+    if missing_allowed:
+        lengths = {name: length for name, length in lengths.items() if length}
+    if len(set(lengths.values())) > 1:
+        raise ValueError("lists must be of one length, given " + ", ".join(f"{n}: {k}" for n, k in lengths.items()))
+
+
+class Hardware(_Part):
+    """Where the numbers were measured."""
+
+    cpu: Label = ""
+    threads: int | None = None
+    torch: Label = ""
+    device: Label = ""
+
+
+class Molecule(_Part):
+    """One molecule for the 3D view: atomic numbers and positions in Å."""
+
+    species: list[Annotated[int, Field(ge=1, le=118)]]
+    positions: list[Vector]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _same_length(self, "species", "positions")
+        return self
+
+
+class ErrorStatistics(_Part):
+    """Statistics of an equivariance error over rotations and frames, in meV/Å (forces) or meV (energy)."""
+
+    mean: Number = math.nan
+    median: Number = math.nan
+    p99: Number = math.nan
+    max: Number = math.nan
+    ci95: tuple[Number, Number] = (math.nan, math.nan)
+    rotations: int | None = None
+    frames: int | None = None
+
+
+class QuantizerError(_Part):
+    """What one quantizer contributes to the equivariance error of the forces, in meV/Å."""
+
+    quantizer: Label
+    lee_forces_meV_A: Number = math.nan
+
+
+class Saturation(_Part):
+    """Fraction of the values that one quantizer clips."""
+
+    quantizer: Label
+    clipped: Number = math.nan
+
+
+class AxisMap(_Part):
+    """Equivariance error of the forces (meV/Å) for turns by one angle (degrees) around many axes (unit vectors)."""
+
+    axes: list[Vector]
+    lee_forces_meV_A: list[Number]
+    angle_deg: Number = math.nan
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _same_length(self, "axes", "lee_forces_meV_A")
+        return self
+
+
+class Parity(_Part):
+    """Reference and predicted values: force components in eV/Å, energies in eV relative to their mean."""
+
+    forces_ref: list[Number] = []
+    forces_pred: list[Number] = []
+    energy_ref: list[Number] = []
+    energy_pred: list[Number] = []
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _same_length(self, "forces_ref", "forces_pred")
+        _same_length(self, "energy_ref", "energy_pred")
+        return self
+
+
+class Curves(_Part):
+    """What was logged during training, one entry per logged step."""
+
+    step: list[int]
+    train_loss: list[Number] = []
+    forces_mae_meV_A: list[Number] = []
+    energy_mae_meV: list[Number] = []
+    phase: list[Label] = []
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _same_length(self, "step", "train_loss", "forces_mae_meV_A", "energy_mae_meV", "phase", missing_allowed=True)
+        return self
+
+
+class Model(_Part):
+    """What was measured of one force field."""
+
+    name: Label
+    recipe: Label
+    path: Label = ""
+    model_sha256: Label = ""
+    version: Label = ""
+    frames: int | None = None
+    source: Label = ""
+    energy_mae_meV: Number = math.nan
+    energy_rmse_meV: Number = math.nan
+    forces_mae_meV_A: Number = math.nan
+    forces_rmse_meV_A: Number = math.nan
+    lee_forces_meV_A: ErrorStatistics | None = None
+    lee_energy_meV: ErrorStatistics | None = None
+    lee_by_layer: list[QuantizerError] = []
+    lee_map: AxisMap | None = None
+    saturation: list[Saturation] = []
+    stored_bytes: int | None = None
+    fp32_bytes: int | None = None
+    stored_by_tensor: dict[Label, int] = {}
+    parity: Parity | None = None
+    curves: Curves | None = None
+
+
+class Trajectory(_Part):
+    """Total energy along one run at constant energy, relative to its first value."""
+
+    name: Label
+    recipe: Label = ""
+    timestep_fs: Number = math.nan
+    temperature_K: Number = math.nan
+    time_ps: list[Number]
+    total_energy_meV_atom: list[Number]
+    drift_meV_atom_ps: Number = math.nan
+    ms_per_step: Number = math.nan
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _same_length(self, "time_ps", "total_energy_meV_atom")
+        return self
+
+
+class Results(_Part):
+    """One results file."""
+
+    format: str
+    format_version: int
+    version: Label = ""
+    title: Label = "Quantization report"
+    hardware: Hardware = Hardware()
+    source: Label = ""
+    source_fingerprint: Label = ""
+    frames: int | None = None
+    structure: Molecule | None = None
+    models: Annotated[list[Model], Field(min_length=1)]
+    nve: list[Trajectory] = []
+    notes: list[Label] = []
+
+
+def read_results(path: str | Path) -> dict[str, Any]:
+    """Read a results file that `gaq evaluate --json` or `gaq demo` wrote, and check it.
+
+    Args:
+        path: the JSON file.
+
+    Returns:
+        The content of the file, unchanged.
+
+    Raises:
+        DataError: the file is missing, truncated, not JSON, not a results file, or newer than this program.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot read results {path}: {error.strerror or error}; "
+                        "write them with `gaq evaluate --json PATH`") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"results {path} are not text: give the JSON file that `gaq evaluate --json` wrote, "
+                        "not a model or a data file") from error
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"results {path} are not valid JSON ({error}): the file is truncated or was edited; "
+                        "write it again with `gaq evaluate --json PATH`") from error
+    parse_results(data, str(path))
+    return data
+
+
+def parse_results(data: Any, where: str = "results") -> Results:
+    """Check the content of a results file and return it as frozen values.
+
+    Args:
+        data: what `json.load` gave.
+        where: how errors name the source, usually its path.
+
+    Raises:
+        DataError: a foreign or newer format, or an entry that does not follow the schema.
+    """
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        given = repr(data.get("format"))[:60] if isinstance(data, dict) else type(data).__name__
+        raise DataError(f"{where}: not a gaq results file: the key 'format' must be {FORMAT!r}, given {given}; "
+                        "give the file that `gaq evaluate --json` wrote")
+    version = data.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise DataError(f"{where}: format_version is {version}, and this gaq reads up to {FORMAT_VERSION}; "
+                        "update gaq, or write the results again with this version")
+    try:
+        return Results.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "results"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise DataError(f"{where}: {place}: {first['msg']}{more}; "
+                        "write the results again with `gaq evaluate --json PATH`") from error

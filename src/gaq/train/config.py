@@ -1,0 +1,182 @@
+"""Training configuration: a YAML file checked by a strict schema, with overrides from the command line."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gaq.data import KeyMap
+from gaq.errors import ConfigError, did_you_mean
+from gaq.nn.model import ModelConfig
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Strict):
+    """Where the frames come from.
+
+    Args:
+        train: source of the training frames: a path, or a name such as rmd17:azobenzene:1:train.
+        frames: how many of them to take, at random; None for all.
+        validation: another source for validation; None holds `validation_frames` out of the training frames.
+        validation_frames: number of frames the best model is chosen by.
+        energy_key, forces_key, energy_unit, length_unit: how the labels are named and what they are in.
+        allow_more_than_1000: train on more than 1,000 frames of rMD17, against its authors' advice.
+    """
+
+    train: str
+    frames: int | None = Field(default=None, ge=2)
+    validation: str | None = None
+    validation_frames: int = Field(default=50, ge=1)
+    energy_key: str = "REF_energy"
+    forces_key: str = "REF_forces"
+    energy_unit: str = "eV"
+    length_unit: str = "Ang"
+    allow_more_than_1000: bool = False
+
+    @property
+    def keys(self) -> KeyMap:
+        """The names and units of the labels."""
+        return KeyMap(energy=self.energy_key, forces=self.forces_key, energy_unit=self.energy_unit,
+                      length_unit=self.length_unit)
+
+
+class Optimization(_Strict):
+    """How a model is trained; the loss is w_E (ΔE/σ)² + w_F |ΔF/σ|², σ the RMS of the training forces.
+
+    Args:
+        steps: optimizer steps; or
+        minutes: a time budget: the rate of the first steps turns it into a number of steps, kept from then on.
+        batch_size: structures in a step.
+        learning_rate: peak of AdamW's rate, after `warmup_steps`, decaying by a cosine to `final_rate` of it.
+        ema: decay of the moving average of the weights, which is what is evaluated and kept.
+        energy_weight, forces_weight: w_E, w_F.
+        clip: largest norm of the gradient.
+        validate_every, checkpoint_every: steps.
+        patience: validations without a better model before stopping early; None for never.
+        seed: of the initial weights, the order of frames and the rotations.
+    """
+
+    steps: int | None = Field(default=None, ge=1)
+    minutes: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=5, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    final_rate: float = Field(default=0.01, ge=0, le=1)
+    warmup_steps: int = Field(default=200, ge=0)
+    weight_decay: float = Field(default=1e-5, ge=0)
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    energy_weight: float = Field(default=0.02, ge=0)
+    forces_weight: float = Field(default=1.0, ge=0)
+    clip: float = Field(default=10.0, gt=0)
+    validate_every: int = Field(default=500, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "Optimization":
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("give either steps or minutes")
+        return self
+
+
+class ModelShape(_Strict):
+    """Shape of the model; as `gaq.nn.model.ModelConfig`, the species come from the data."""
+
+    cutoff: float = Field(default=5.0, gt=0)
+    scalars: int = 64
+    vectors: int = 32
+    max_degree: int = 2
+    heads: int = 4
+    layers: int = 3
+    radial_functions: int = 16
+    filter_width: int = 32
+    basis: Literal["bessel", "gaussian", "bernstein"] = "bessel"
+    envelope: Literal["polynomial", "cosine"] = "polynomial"
+    attention: Literal["robust", "so3krates"] = "robust"
+
+    def with_species(self, species: tuple[int, ...]) -> ModelConfig:
+        """Return the configuration of the model."""
+        return ModelConfig(species=species, **self.model_dump())
+
+
+class TrainConfig(_Strict):
+    """A training run.
+
+    Args:
+        data, model, optimization: see there.
+        out: folder of the run: model.safetensors, checkpoint.safetensors, log.csv, TensorBoard events.
+        device: "cpu", "cuda", ...
+        threads: CPU threads; None leaves PyTorch's choice.
+    """
+
+    data: DataConfig
+    model: ModelShape = ModelShape()
+    optimization: Optimization
+    out: str
+    device: str = "cpu"
+    threads: int | None = Field(default=None, ge=1)
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> TrainConfig:
+    """Read a YAML file and apply `a.b=value` overrides.
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key (with a suggestion), a value out of range.
+    """
+    try:
+        data = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a mapping with the keys {', '.join(TrainConfig.model_fields)}")
+    for override in overrides or []:
+        _override(data, override)
+    return validated(data, str(path))
+
+
+def validated(data: dict[str, Any], where: str) -> TrainConfig:
+    """Return the configuration that `data` describe.
+
+    Raises:
+        ConfigError: as for `load_config`.
+    """
+    try:
+        config = TrainConfig.model_validate(data)
+        config.model.with_species((1,))  # shapes that do not fit are found before hours of training
+        return config
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_first(error)}") from error
+
+
+def _first(error: ValidationError) -> str:
+    detail = error.errors()[0]
+    place = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        fields: Any = TrainConfig.model_fields
+        for part in detail["loc"][:-1]:
+            fields = fields[str(part)].annotation.model_fields
+        return f"unknown key {place!r}{did_you_mean(str(detail['loc'][-1]), fields)}; keys are {', '.join(fields)}"
+    return f"{place}: {detail['msg']}" + (f" (given {detail['input']!r})" if detail["type"] != "missing" else "")
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    name, sign, text = override.partition("=")
+    if not sign:
+        raise ConfigError(f"--set {override}: the form is a.b=value, e.g. optimization.steps=1000")
+    *parents, last = name.strip().split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"--set {override}: {parent!r} is a value, not a group of keys")
+    try:
+        data[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML") from error
+    if last in ("minutes", "steps"):
+        data.pop({"minutes": "steps", "steps": "minutes"}[last], None)  # one budget replaces the other

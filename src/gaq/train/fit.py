@@ -1,0 +1,165 @@
+"""The two things people train: a float model from data, and a low-bit model from a float one."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gaq.data import Frames, check_training_size, load_frames
+from gaq.errors import ConfigError, DataError
+from gaq.forcefield import ForceField, frozen
+from gaq.graph import Graph, Structure, collate
+from gaq.nn.model import Transformer
+from gaq.recipe import RECIPES, Recipe, Schedule, load_recipe
+from gaq.train.batches import fit_offsets, force_scale, labelled_graphs
+from gaq.train.checkpoint import Progress
+from gaq.train.config import Optimization, TrainConfig
+from gaq.train.loop import Loop, Watch
+from gaq.transform import prepare
+
+CALIBRATION_FRAMES = 64
+
+
+def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progress: None) -> ForceField:
+    """Train a float force field from scratch, and write it to `config.out`/model.safetensors.
+
+    Raises:
+        DataError, ConfigError: bad sources or settings, before any work is done.
+        Interrupted: Ctrl-C; `resume=True` goes on exactly where it stopped.
+    """
+    frames = load_frames(config.data.train, config.data.keys)
+    if config.data.frames is not None:
+        frames = frames.take(config.data.frames, config.optimization.seed)
+    check_training_size(frames, config.data.allow_more_than_1000)
+    if config.data.validation is not None:
+        training, validation = frames, load_frames(config.data.validation, config.data.keys)
+        validation = validation.take(min(config.data.validation_frames, len(validation)), config.optimization.seed)
+    else:
+        training, validation = split(frames, config.data.validation_frames, config.optimization.seed)
+    species = tuple(sorted({int(z) for s in frames for z in np.unique(s.species)}))
+    torch.manual_seed(config.optimization.seed)
+    model = Transformer(config.model.with_species(species))
+    model.energy_offsets.copy_(fit_offsets(training, species))  # type: ignore[union-attr, operator]
+    model.energy_scale.fill_(force_scale(training))  # type: ignore[union-attr, operator]
+    model.to(config.device)
+    folder = Path(config.out)
+    loop = Loop(model, labelled_graphs(training, config.model.cutoff, frames.source, config.device),
+                labelled_graphs(validation, config.model.cutoff, frames.source, config.device),
+                config.optimization, Schedule(), folder, _identity(config, frames), watch)
+    progress = loop.run(resume)
+    centre_energies(model, loop.train)
+    provenance = _provenance(config.model_dump(), training, progress, config.device)
+    forcefield = frozen(model, RECIPES["fp32"], provenance)
+    forcefield.save(folder / "model.safetensors")
+    return forcefield
+
+
+def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Structure] | Frames,
+             settings: Optimization | None = None, *, folder: str | Path | None = None, resume: bool = False,
+             validation_frames: int = 50, watch: Watch = lambda progress: None) -> ForceField:
+    """Return a low-bit force field made from a float one.
+
+    Calibrates the recipe's steps on frames and, where the recipe is a trained one and `settings` are given, trains with
+    the rounding in place: scalars first, vector features later, the float model as a teacher.
+
+    Args:
+        forcefield: float.
+        recipe: a name or a `Recipe`.
+        frames: structures; labels are needed for training only.
+        settings: None quantizes after training (calibration alone).
+        folder: where checkpoints and logs go.
+        watch: called after every step.
+
+    Raises:
+        ConfigError: the force field is quantized already, or the recipe is not known.
+    """
+    recipe = load_recipe(recipe)
+    if forcefield.recipe.rules:
+        raise ConfigError(f"the force field is quantized already ({forcefield.recipe.name}); start from its float original")
+    if not len(frames):
+        raise DataError("quantization needs at least one frame to calibrate on")
+    teacher, device = forcefield.model, str(forcefield.device)
+    settings = settings if recipe.schedule.train and recipe.rules else None
+    training, validation = split(frames, validation_frames, settings.seed) if settings else (frames, frames[:0])
+    chosen = [training[i] for i in np.linspace(0, len(training) - 1, min(CALIBRATION_FRAMES, len(training))).astype(int)]
+    calibration = [collate([forcefield.graph(s) for s in chosen[k : k + 16]]).to(device)
+                   for k in range(0, len(chosen), 16)]
+    model = prepare(teacher, recipe, calibration).requires_grad_(True)
+    progress = None
+    if settings:
+        source = frames.source if isinstance(frames, Frames) else "frames"
+        labelled = labelled_graphs(training, forcefield.cutoff, source, device)
+        loop = Loop(model, [taught(g, teacher, recipe.schedule.distillation) for g in labelled],
+                    labelled_graphs(validation, forcefield.cutoff, source, device), settings, recipe.schedule,
+                    Path(folder) if folder else None, _identity(recipe, settings, frames, forcefield.provenance), watch)
+        progress = loop.run(resume)
+        centre_energies(model, labelled)
+    used = {"recipe": recipe.name, "optimization": settings.model_dump() if settings else None}
+    provenance = _provenance(used, frames, progress, device) | {"float": forcefield.provenance}
+    return frozen(model, recipe, provenance)
+
+
+def split(frames: Sequence[Structure], held_out: int, seed: int) -> tuple[list[Structure], list[Structure]]:
+    """Return training and validation frames, drawn at random without overlap.
+
+    Raises:
+        DataError: too few frames.
+    """
+    held_out = min(held_out, max(len(frames) // 5, 1))
+    if len(frames) < 2:
+        raise DataError(f"training needs at least 2 frames, one of them for validation; there are {len(frames)}")
+    order = np.random.default_rng(seed).permutation(len(frames))
+    return [frames[i] for i in sorted(order[held_out:])], [frames[i] for i in sorted(order[:held_out])]
+
+
+def taught(graph: Graph, teacher: Transformer, share: float) -> Graph:
+    """Return the graph with labels (1 - s) reference + s teacher: the sum of both squared errors, up to a constant."""
+    if not share:
+        return graph
+    said = teacher(graph)
+    energy = said.energy if graph.energy is None else torch.lerp(graph.energy, said.energy, share)
+    forces = said.forces if graph.forces is None else torch.lerp(graph.forces, said.forces, share)
+    return replace(graph, energy=energy, forces=forces)
+
+
+@torch.no_grad()
+def centre_energies(model: Transformer, graphs: Sequence[Graph]) -> None:
+    """Remove the mean energy error per atom over the training frames from the elements' energies."""
+    model.eval()
+    residual = atoms = 0.0
+    for k in range(0, len(graphs), 16):
+        batch = collate(graphs[k : k + 16])
+        if batch.energy is None:
+            return
+        residual += float((batch.energy - model(batch).energy).sum())
+        atoms += len(batch.species)
+    model.energy_offsets += residual / atoms  # type: ignore[operator]
+
+
+def _identity(*parts: Any) -> str:
+    def text(part: Any) -> str:
+        if isinstance(part, Frames):
+            return part.fingerprint
+        if hasattr(part, "model_dump_json"):
+            return part.model_dump_json()
+        return json.dumps(part, sort_keys=True, default=str) if isinstance(part, dict) else str(len(part))
+    return hashlib.sha256("\n".join(text(p) for p in parts).encode()).hexdigest()
+
+
+def _provenance(config: dict[str, Any], frames: Sequence[Structure], progress: Progress | None,
+                device: str) -> dict[str, Any]:
+    made = {"config": config, "training_frames": len(frames), "device": device, "torch": torch.__version__,
+            "source": getattr(frames, "source", config.get("data", {}).get("train", "") if "data" in config else ""),
+            "fingerprint": getattr(frames, "fingerprint", "")}
+    if progress is not None:
+        made |= {"steps": progress.step, "best_step": progress.best_step, "seconds": round(progress.seconds, 1),
+                 "curves": progress.history[:: -(-len(progress.history) // 200) or 1]}
+    return made
+
+
+

@@ -1,0 +1,200 @@
+"""The training loop, for float models and for quantization-aware training alike."""
+
+import copy
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gaq.errors import GaqError, Interrupted
+from gaq.files import write_atomically
+from gaq.graph import Graph
+from gaq.metrics.accuracy import accuracy
+from gaq.nn.model import Transformer
+from gaq.recipe import Schedule
+from gaq.train.batches import Batches
+from gaq.train.checkpoint import Progress, State
+from gaq.train.config import Optimization
+from gaq.train.loss import Loss
+from gaq.transform import protect, release_vectors
+
+Watch = Callable[[Progress], None]
+TIMED_STEPS = 8
+
+
+@dataclass
+class Loop:
+    """One run of training.
+
+    Args:
+        model: float or prepared; its parameters are changed.
+        train, validation: graphs with labels, neighbour lists made.
+        settings: how to train.
+        schedule: phases of quantization-aware training; the default for float models changes nothing.
+        folder: where checkpoint and logs go; None for a run in memory.
+        identity: fingerprint of configuration and data, so that a checkpoint is not resumed by mistake.
+        watch: called after every step.
+    """
+
+    model: Transformer
+    train: Sequence[Graph]
+    validation: Sequence[Graph]
+    settings: Optimization
+    schedule: Schedule
+    folder: Path | None = None
+    identity: str = ""
+    watch: Watch = lambda progress: None
+
+    def __post_init__(self) -> None:
+        s = self.settings
+        self.batches = Batches(self.train, s.batch_size, s.seed)
+        self.loss = Loss(s.energy_weight, s.forces_weight, self.schedule.lee_weight, float(self.model.energy_scale))
+        self.optimizer = _adamw(self.model, s)
+        self.state = State(self.model, self.optimizer, s.ema)
+        self.checkpoint = self.folder / "checkpoint.safetensors" if self.folder else None
+        self.recent: list[float] = []
+
+    def run(self, resume: bool) -> Progress:
+        """Train, and leave the best weights in the model.
+
+        Raises:
+            Interrupted: Ctrl-C; the checkpoint holds everything.
+            GaqError: the loss is no longer finite.
+        """
+        if resume and self.checkpoint and self.checkpoint.exists():
+            progress = self.state.load(self.checkpoint, self.identity)
+        else:
+            progress = Progress(steps=self.settings.steps or self._steps_in(self.settings.minutes or 0.0))
+        writer = _tensorboard(self.folder)
+        started = time.perf_counter() - progress.seconds
+        try:
+            while progress.step < progress.steps:
+                self._step(progress)
+                progress.seconds = time.perf_counter() - started
+                if progress.step % self.settings.validate_every == 0 or progress.step == progress.steps:
+                    self._validate(progress, writer)
+                if progress.step % self.settings.checkpoint_every == 0:
+                    self._save(progress)
+                self.watch(progress)
+                if self.settings.patience and progress.stale >= self.settings.patience:
+                    break
+        except KeyboardInterrupt:
+            self._save(progress)
+            where = f"saved in {self.checkpoint}; go on with --resume" if self.checkpoint else "nothing was saved"
+            raise Interrupted(f"stopped at step {progress.step} of {progress.steps}; {where}") from None
+        finally:
+            if writer is not None:
+                writer.close()
+        self._save(progress)
+        self.state.swap(self.state.best)
+        release_vectors(self.model, True)
+        return progress
+
+    def _step(self, progress: Progress) -> None:
+        s, step = self.settings, progress.step
+        release_vectors(self.model, self._vectors_released(progress))
+        graph = self.batches[step]
+        generator = torch.Generator().manual_seed((s.seed << 32) + step)
+        if self.schedule.protection:
+            protect(self.model, graph, self.schedule.protection, generator)
+        self.model.train()
+        rate = s.learning_rate * rate_at(step, progress.steps, s.warmup_steps, s.final_rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(self.model, graph, generator)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), s.clip)
+        if not bool(torch.isfinite(norm)):
+            raise GaqError(f"the gradient is not finite at step {step}; lower optimization.learning_rate, or look for "
+                           f"broken frames in the data (the last checkpoint is {self.checkpoint})")
+        self.optimizer.step()
+        progress.step += 1
+        if self._vectors_released(progress) or step == 0:
+            self.state.track(progress.step)
+        self.recent.append(float(loss.detach()))
+
+    def _vectors_released(self, progress: Progress) -> bool:
+        return progress.step >= self.schedule.scalars_only * progress.steps
+
+    def _validate(self, progress: Progress, writer: Any) -> None:
+        release_vectors(self.model, True)
+        self.model.eval()
+        self.state.swap(self.state.average)
+        found = accuracy(self.model, self.validation, batch_size=max(self.settings.batch_size, 16))
+        self.state.swap(self.state.average)
+        score = found.energy_mae * self.settings.energy_weight + (found.forces_mae or 0.0) * self.settings.forces_weight
+        progress.stale += 1
+        if score < progress.best or progress.best_step == 0:
+            progress.best, progress.best_step, progress.stale = score, progress.step, 0
+            self.state.keep_best()
+        row = {"step": progress.step, "phase": "all" if self._vectors_released(progress) else "scalars only",
+               "train_loss": sum(self.recent) / max(len(self.recent), 1),
+               "energy_mae_meV": found.energy_mae * 1e3,
+               "forces_mae_meV_A": None if found.forces_mae is None else found.forces_mae * 1e3,
+               "seconds": round(progress.seconds, 1)}
+        self.recent.clear()
+        progress.history.append(row)
+        if writer is not None:
+            for key in ("train_loss", "energy_mae_meV", "forces_mae_meV_A"):
+                if row[key] is not None:
+                    writer.add_scalar(key, row[key], progress.step)
+        if self.folder:
+            write_atomically(self.folder / "log.csv", _csv(progress.history))
+
+    def _save(self, progress: Progress) -> None:
+        if self.checkpoint:
+            self.state.save(self.checkpoint, progress, self.identity)
+
+    def _steps_in(self, minutes: float) -> int:
+        """Turn a time budget into a number of steps, by timing a few on a copy of the model."""
+        trial = copy.deepcopy(self.model)
+        times = []
+        for step in range(TIMED_STEPS):
+            begun = time.perf_counter()
+            loss = self.loss(trial, self.batches[step], torch.Generator().manual_seed(step))
+            loss.backward()
+            times.append(time.perf_counter() - begun)
+        typical = sorted(times[2:])[len(times[2:]) // 2] * 1.05  # the optimizer's own share
+        return max(int(minutes * 60 / typical), 1)
+
+
+def rate_at(step: int, steps: int, warmup: int, final: float) -> float:
+    """Return the share of the peak learning rate: linear warm-up, then a cosine down to `final`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(steps - warmup, 1)
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def _adamw(model: Transformer, s: Optimization) -> torch.optim.AdamW:
+    """Weight decay acts on matrices, not on biases, normalizations and step sizes."""
+    parameters = dict(model.named_parameters())
+    matrices = [p for name, p in parameters.items() if p.dim() >= 2 and not name.endswith("logarithm")]
+    others = [p for name, p in parameters.items() if p.dim() < 2 or name.endswith("logarithm")]
+    return torch.optim.AdamW([{"params": matrices, "weight_decay": s.weight_decay},
+                              {"params": others, "weight_decay": 0.0}], lr=s.learning_rate, betas=(0.9, 0.99))
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _tensorboard(folder: Path | None) -> Any:
+    if folder is None:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an optional extra
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder))

@@ -1,0 +1,243 @@
+"""Swapping leaves: float -> quantization-aware (`prepare`) -> packed (`freeze`). The only code that does it."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from gaq.errors import ConfigError
+from gaq.graph import Graph
+from gaq.nn.geometry import Geometry
+from gaq.nn.leaves import LEAVES, Embedding, Linear, VectorLinear, VectorQuantizer
+from gaq.nn.model import ModelConfig, Transformer, edge_vectors
+from gaq.nn.quantized import (
+    QUANTIZED,
+    FixedScale,
+    FloatWeight,
+    InputCodes,
+    LearnedScale,
+    MasterWeight,
+    ProtectedInputCodes,
+    QuantizedEmbedding,
+    QuantizedLinear,
+    QuantizedVectorLinear,
+    QuantizedVectors,
+    Weight,
+)
+from gaq.quant.affine import clipped_fraction, scale_from_max, scale_from_mse
+from gaq.quant.direction import VectorFormat
+from gaq.quant.formats import IntFormat
+from gaq.recipe import Recipe, Rule
+from gaq.so3 import degree_slices
+
+SAMPLE_ROWS = 4096  # activations kept for each leaf and batch
+
+
+@dataclass
+class Observations:
+    """What calibration saw: inputs of linear leaves, and vector features with the geometry they came with."""
+
+    inputs: dict[str, list[Tensor]] = field(default_factory=dict)
+    vectors: dict[str, list[tuple[Tensor, Geometry]]] = field(default_factory=dict)
+
+
+def leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the name of every leaf, float or quantized, with the leaf, in the order of the forward pass."""
+    for name, module in model.named_modules():
+        if isinstance(module, LEAVES + QUANTIZED):
+            yield name, module
+
+
+def observe(model: nn.Module, graphs: Iterable[Graph]) -> Observations:
+    """Run the model on calibration graphs and keep what its leaves were given."""
+    seen = Observations()
+
+    def hook(name: str) -> Callable[[nn.Module, tuple], None]:
+        def keep(leaf: nn.Module, arguments: tuple) -> None:
+            if isinstance(leaf, (VectorQuantizer, QuantizedVectors)):
+                seen.vectors.setdefault(name, []).append(arguments)
+            elif isinstance(leaf, (Linear, QuantizedLinear)):
+                rows = arguments[0]
+                stride = -(-len(rows) // SAMPLE_ROWS) or 1
+                seen.inputs.setdefault(name, []).append(rows[::stride])
+        return keep
+
+    handles = [leaf.register_forward_pre_hook(hook(name)) for name, leaf in leaves(model)]
+    try:
+        with torch.no_grad():
+            for graph in graphs:
+                model.node_energies(graph, edge_vectors(graph, graph.positions))  # type: ignore[operator]
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def prepare(model: Transformer, recipe: Recipe, graphs: Iterable[Graph] | None) -> Transformer:
+    """Return a copy of a float model whose leaves round as the recipe says, with learned steps, ready for training.
+
+    Args:
+        model: a float model; it is not changed.
+        recipe: which leaf gets which format.
+        graphs: calibration batches; None gives steps of 1, to be loaded from a file.
+
+    Raises:
+        ConfigError: a rule that matches no leaf, or a vector format that cannot code the model's degrees.
+    """
+    seen = observe(model, graphs) if graphs is not None else None
+    prepared = copy.deepcopy(model)
+    used = set()
+    for name, leaf in list(leaves(prepared)):
+        rule = recipe.rule_for(name, leaf.role)  # type: ignore[arg-type]
+        used.add(rule.match)
+        replacement = _low_bit(name, leaf, rule, recipe, seen)
+        if replacement is not None:
+            _replace(prepared, name, replacement)
+    unused = [rule.match for rule in recipe.rules if rule.match not in used]
+    if unused:
+        names = ", ".join(name for name, _ in leaves(model))
+        raise ConfigError(f"recipe {recipe.name!r}: the rule for {unused[0]!r} matches no leaf; leaves are {names}")
+    return prepared
+
+
+def freeze(model: Transformer) -> Transformer:
+    """Return the deployed copy of a prepared model: weights packed at their bit width, steps settled."""
+    frozen = copy.deepcopy(model)
+    for _, module in leaves(frozen):
+        if isinstance(module, (QuantizedLinear, QuantizedVectorLinear, QuantizedEmbedding)):
+            module.weight = module.weight.frozen()
+        if isinstance(module, QuantizedLinear) and module.inputs is not None:
+            module.inputs = InputCodes(FixedScale(module.inputs.scale()), module.inputs.fmt)
+    for name, module in list(leaves(frozen)):
+        if isinstance(module, QuantizedVectors):
+            _replace(frozen, name, module.frozen())
+    return frozen.eval()
+
+
+def build(config: ModelConfig, recipe: Recipe, frozen: bool) -> Transformer:
+    """Return a model of this shape and recipe with values still to be loaded."""
+    model = Transformer(config)
+    if not recipe.rules:
+        return model
+    prepared = prepare(model, recipe, None)
+    return freeze(prepared) if frozen else prepared
+
+
+def release_vectors(model: nn.Module, active: bool) -> None:
+    """Let vector features be rounded, or keep them in float (the first phase of training)."""
+    for _, leaf in leaves(model):
+        if isinstance(leaf, QuantizedVectors):
+            leaf.active = active
+
+
+def protect(model: nn.Module, graph: Graph, largest: float, generator: torch.Generator) -> None:
+    """Draw the atoms that Degree-Quant keeps in float this step: p_i = largest · rank of the number of neighbours.
+
+    Source: Tailor et al., Degree-Quant, ICLR 2021.
+    """
+    neighbours = torch.bincount(graph.centers, minlength=len(graph.species)).double()
+    rank = neighbours.argsort().argsort().double() / max(len(neighbours) - 1, 1)
+    chosen = torch.rand(len(rank), generator=generator, dtype=torch.float64) < (largest * rank).cpu()
+    for module in model.modules():
+        if isinstance(module, ProtectedInputCodes):
+            module.atoms, module.centers = chosen.to(graph.centers.device), graph.centers
+
+
+def single_quantizers(model: Transformer) -> dict[str, Transformer]:
+    """Return, for each activation quantizer of a low-bit model, a copy in which it is the only active one."""
+    names = [name for name, module in model.named_modules() if isinstance(module, (InputCodes, QuantizedVectors))]
+    variants = {}
+    for chosen in names:
+        variant = copy.deepcopy(model)
+        for name, module in variant.named_modules():
+            if isinstance(module, (InputCodes, QuantizedVectors)):
+                module.active = name == chosen
+        variants[chosen.removesuffix(".inputs")] = variant
+    return variants
+
+
+def saturation(model: Transformer, graphs: Iterable[Graph]) -> list[tuple[str, float]]:
+    """Return, for each activation quantizer, the share of values beyond its range."""
+    seen = observe(model, graphs)
+    rows: list[tuple[str, float]] = []
+    for name, leaf in leaves(model):
+        if isinstance(leaf, QuantizedLinear) and leaf.inputs is not None:
+            rows.append((name, clipped_fraction(torch.cat(seen.inputs[name]), leaf.inputs.scale(), leaf.inputs.fmt)))
+        elif isinstance(leaf, QuantizedVectors):
+            for degree, fmt in enumerate(leaf.formats, start=1):
+                v = _vectors(seen.vectors[name], degree, fmt)
+                rows.append((f"{name}.l{degree}", fmt.clipped(v, leaf.scales[degree - 1]())))
+    return rows
+
+
+def _low_bit(name: str, leaf: nn.Module, rule: Rule, recipe: Recipe, seen: Observations | None) -> nn.Module | None:
+    if isinstance(leaf, VectorQuantizer):
+        return None if rule.vectors is None else _vector_quantizer(name, leaf, rule, seen)
+    if rule.weight is None and (rule.input is None or not isinstance(leaf, Linear)):
+        return None
+    role = str(leaf.role)
+    if isinstance(leaf, Linear):
+        return QuantizedLinear(role, _weight(leaf.weight, rule), leaf.bias, _input_codes(name, rule, recipe, seen))
+    if isinstance(leaf, VectorLinear):
+        return QuantizedVectorLinear(role, _weight(leaf.weight, rule), len(leaf.slices))
+    if isinstance(leaf, Embedding):
+        return QuantizedEmbedding(role, _weight(leaf.weight, rule))
+    raise TypeError(f"leaf {name} of type {type(leaf).__name__} is quantized already; prepare the float model instead")
+
+
+def _weight(weight: Tensor, rule: Rule) -> Weight:
+    if rule.weight is None:
+        return FloatWeight(weight)
+    fmt = IntFormat(bits=rule.weight)
+    choose = scale_from_max if rule.calibration == "max" else scale_from_mse
+    if rule.granularity == "tensor":
+        return MasterWeight(weight, choose(weight, fmt).reshape((1,) * weight.dim()), fmt)
+    rows = weight.detach().flatten(0, -2)
+    return MasterWeight(weight, choose(rows, fmt, channel_axis=0).reshape(*weight.shape[:-1], 1), fmt)
+
+
+def _input_codes(name: str, rule: Rule, recipe: Recipe, seen: Observations | None) -> InputCodes | None:
+    if rule.input is None:
+        return None
+    fmt = IntFormat(bits=rule.input)
+    if seen is None:
+        scale = torch.ones(())
+    else:
+        choose = scale_from_max if rule.calibration == "max" else scale_from_mse
+        scale = choose(torch.cat(seen.inputs[name]), fmt)
+    kind = ProtectedInputCodes if recipe.schedule.protection else InputCodes
+    return kind(LearnedScale(scale), fmt)
+
+
+def _vector_quantizer(name: str, leaf: VectorQuantizer, rule: Rule, seen: Observations | None) -> QuantizedVectors:
+    formats: list[VectorFormat] = []
+    scales: list[LearnedScale | FixedScale] = []
+    points: list[Tensor | None] = []
+    for degree in range(1, leaf.max_degree + 1):
+        fmt = rule.vectors
+        assert fmt is not None  # the caller checked
+        if not fmt.supports(degree) and rule.higher is not None:
+            fmt = rule.higher
+        if not fmt.supports(degree):
+            raise ConfigError(f"{name}: {fmt.model_dump()} cannot code degree {degree}; set feature.higher, or take a "
+                              "direction for any degree ('component', 'kmeans')")
+        v = _vectors(seen.vectors[name], degree, fmt) if seen is not None else torch.randn(64, 2 * degree + 1, 8)
+        formats.append(fmt)
+        scales.append(LearnedScale(fmt.initial_scale(v, degree).float() if seen is not None else torch.ones(())))
+        points.append(fmt.initial_points(v, degree, seed=0))
+    return QuantizedVectors(str(leaf.role), tuple(formats), scales, points)
+
+
+def _vectors(samples: list[tuple[Tensor, Geometry]], degree: int, fmt: VectorFormat) -> Tensor:
+    """Return the calibration features of one degree, in local frames where the format is aligned, (atoms, 2l+1, C)."""
+    part = degree_slices(degree)[-1]
+    return torch.cat([g.wigner(degree).mT @ v[:, part] if fmt.aligned else v[:, part] for v, g in samples])
+
+
+def _replace(model: nn.Module, name: str, leaf: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, leaf)
+
+

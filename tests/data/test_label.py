@@ -1,0 +1,146 @@
+"""Frames made by dynamics: the same for a seed, of the right temperature, with forces that are gradients."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import molecule
+from ase.io import write
+
+from gaq.data import label as module
+from gaq.data.label import label, relabel, structure_from
+from gaq.errors import DataError
+from gaq.graph import Structure
+
+pytest.importorskip("tblite", reason="tblite has no wheel for this platform")
+
+SHORT = {"frames": 6, "interval_fs": 5.0, "equilibration_fs": 10.0, "chains": 3, "seed": 4}
+
+
+def test_frames_depend_on_the_seed_and_not_on_the_workers() -> None:
+    water = structure_from("H2O")
+    one, two = (list(label(water, workers=workers, **SHORT)) for workers in (1, 2))
+    other = list(label(water, **{**SHORT, "seed": 5}))
+    assert len(one) == 6
+    for a, b, c in zip(one, two, other, strict=True):
+        np.testing.assert_array_equal(a.positions, b.positions)
+        np.testing.assert_array_equal(a.forces, b.forces)
+        assert a.energy == b.energy
+        assert a.energy != c.energy
+    assert len({frame.energy for frame in one}) == 6  # chains differ
+
+
+def test_labels_are_those_of_the_level() -> None:
+    frames = list(label(structure_from("H2O"), **SHORT))
+    for frame, again in zip(frames, relabel(frames, "gfn2-xtb"), strict=True):
+        assert again.energy == pytest.approx(frame.energy, abs=1e-6)
+        np.testing.assert_allclose(again.forces, frame.forces, atol=1e-4)
+        np.testing.assert_array_equal(again.positions, frame.positions)
+    assert abs(frames[0].energy - next(relabel(frames, "gfn1-xtb")).energy) > 1
+
+
+def test_forces_are_minus_the_gradient() -> None:
+    frame = next(label(structure_from("H2O"), **SHORT))
+    step = 1e-3
+    moved = []
+    for sign in (1, -1):
+        positions = frame.positions.copy()
+        positions[1, 1] += sign * step
+        moved.append(replace(frame, positions=positions))
+    plus, minus = (shifted.energy for shifted in relabel(moved, "gfn2-xtb"))
+    assert -(plus - minus) / (2 * step) == pytest.approx(frame.forces[1, 1], abs=1e-3)
+
+
+def test_centre_of_mass_rests_and_forces_add_up_to_nothing() -> None:
+    masses = molecule("H2O").get_masses()
+    frames = list(label(structure_from("H2O"), **SHORT))
+    centres = np.array([masses @ frame.positions / masses.sum() for frame in frames])
+    assert np.abs(centres - centres[0]).max() < 1e-9
+    assert max(np.abs(frame.forces.sum(axis=0)).max() for frame in frames) < 1e-8
+
+
+@pytest.mark.slow
+def test_equipartition() -> None:
+    """A molecule of N atoms has (3N - 6)/2 kT of potential energy above its minimum, while it is nearly harmonic."""
+    frames = list(label(structure_from("H2O"), temperature=300.0, frames=600, interval_fs=20.0, workers=2, seed=1))
+    lowest = next(label(structure_from("H2O"), temperature=0.01, frames=1, interval_fs=1.0, equilibration_fs=0)).energy
+    mean = np.mean([frame.energy for frame in frames]) - lowest
+    assert mean == pytest.approx(1.5 * units.kB * 300, rel=0.15)
+
+
+@pytest.mark.parametrize(("change", "problem"), [
+    ({"temperature": 0}, "temperature must be a positive"), ({"temperature": float("nan")}, "temperature must be a positive"),
+    ({"frames": 0}, "frames must be at least 1"), ({"workers": 0}, "workers must be"), ({"chains": 0}, "chains must be"),
+    ({"interval_fs": 0.1}, "at least timestep_fs"), ({"equilibration_fs": -1}, "equilibration_fs"), ({"seed": -1}, "seed"),
+    ({"method": "gfn2"}, "did you mean 'gfn2-xtb'"), ({"multiplicity": 2}, "multiplicity must be 1, 3"),
+    ({"charge": 1, "multiplicity": 1}, "multiplicity must be 2, 4"), ({"charge": 11}, "electrons at most")])
+def test_bad_arguments_are_told_before_anything_runs(change: dict[str, object], problem: str) -> None:
+    with pytest.raises(DataError, match=problem):
+        label(structure_from("H2O"), **change)  # type: ignore[arg-type]
+
+
+def test_systems_out_of_reach() -> None:
+    with pytest.raises(DataError, match="at least two atoms"):
+        label(Structure(species=np.array([18]), positions=np.zeros((1, 3))))
+    heavy = Structure(species=np.array([92, 8]), positions=np.array([[0.0, 0, 0], [0, 0, 1.8]]))
+    with pytest.raises(DataError, match="up to Z = 86"):
+        label(heavy)
+    with pytest.raises(DataError, match="up to Z = 86"):
+        list(relabel([heavy], "gfn1-xtb"))
+
+
+def test_a_time_step_that_is_too_long_ends_with_advice() -> None:
+    with pytest.raises(DataError, match="lower the temperature or the time step"):
+        list(label(structure_from("H2O"), frames=50, timestep_fs=8.0, interval_fs=40.0, equilibration_fs=0, seed=1))
+
+
+def test_atoms_at_one_place_are_an_error_of_the_level() -> None:
+    clash = Structure(species=np.array([1, 1]), positions=np.zeros((2, 3)))
+    with pytest.raises(DataError, match=r"gfn2-xtb failed.*Too close"):
+        list(label(clash))
+    with pytest.raises(DataError, match=r"gfn2-xtb failed for frame 0"):
+        list(relabel([clash], "gfn2-xtb"))
+
+
+def test_a_worker_that_dies_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho out of luck >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(module.sys, "executable", str(program))
+    with pytest.raises(DataError, match=r"ended at frame 0 \(exit status 3\): out of luck"):
+        list(label(structure_from("H2O")))
+
+
+def test_a_reader_may_stop_early() -> None:
+    frames = label(structure_from("H2O"), workers=2, **{**SHORT, "frames": 1000})
+    assert len(list(itertools.islice(frames, 2))) == 2
+    frames.close()  # type: ignore[attr-defined]  # ends the workers; a left over pipe would warn
+
+
+def test_odd_electrons_get_the_lowest_multiplicity() -> None:
+    (frame,) = label(structure_from("CH3"), **{**SHORT, "frames": 1})
+    assert np.isfinite(frame.energy)
+
+
+def test_periodic_structures_are_labelled(tmp_path: Path) -> None:
+    atoms = Atoms("H2", positions=[[0, 0, 0], [0.75, 0, 0]], cell=[6, 6, 6], pbc=True)
+    write(tmp_path / "h2.extxyz", atoms)
+    structure = structure_from(tmp_path / "h2.extxyz")
+    (frame,) = relabel([structure], "gfn1-xtb")
+    assert frame.pbc == (True, True, True)
+    assert frame.energy == pytest.approx(next(relabel([replace(structure, cell=None, pbc=(False,) * 3)], "gfn1-xtb")).energy,
+                                         abs=0.05)
+
+
+def test_structure_from(tmp_path: Path) -> None:
+    assert structure_from("CH3CH2OH").species.tolist() == molecule("CH3CH2OH").numbers.tolist()
+    write(tmp_path / "a.xyz", [molecule("H2O"), molecule("CH4")])
+    assert len(structure_from(str(tmp_path / "a.xyz"))) == 5
+    with pytest.raises(DataError, match="did you mean 'CH3CH2OH'"):
+        structure_from("CH3CH2OHH")
+    (tmp_path / "bad.xyz").write_text("3\n\nH 0 0")
+    with pytest.raises(DataError, match="cannot read"):
+        structure_from(tmp_path / "bad.xyz")

@@ -1,0 +1,72 @@
+"""Levels of theory: found by name, absent with advice, right where they can be compared."""
+
+import builtins
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+from gaq.data import levels
+from gaq.data.label import relabel, structure_from
+from gaq.data.levels import LEVELS, find_level
+from gaq.data.rmd17 import load
+from gaq.errors import DataError
+
+needs_pyscf = pytest.mark.skipif(importlib.util.find_spec("pyscf") is None, reason="pyscf is an optional extra")
+
+
+def test_names() -> None:
+    assert set(LEVELS) == {"gfn2-xtb", "gfn1-xtb", "pyscf-pbe"}
+    with pytest.raises(DataError, match="did you mean 'pyscf-pbe'"):
+        find_level("pyscf_pbe")
+
+
+@pytest.mark.parametrize(("method", "module", "advice"), [
+    ("pyscf-pbe", "pyscf", r"pip install 'gaq\[pyscf\]'"), ("gfn2-xtb", "tblite", "pip install 'tblite'")])
+def test_a_program_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, method: str, module: str, advice: str) -> None:
+    def absent(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(levels.importlib, "import_module", absent)
+    with pytest.raises(DataError, match=advice):
+        find_level(method).available(molecule("H2O"))
+
+
+def test_a_broken_program_is_not_called_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'h5py'", name="h5py")
+
+    monkeypatch.setattr(levels.importlib, "import_module", broken)
+    with pytest.raises(ModuleNotFoundError, match="h5py"):
+        find_level("pyscf-pbe").available(molecule("H2O"))
+
+
+def test_importing_asks_for_no_program() -> None:
+    assert not hasattr(levels, "tblite")
+    assert not hasattr(levels, "pyscf")
+    assert builtins.__import__ is not None
+
+
+@needs_pyscf
+def test_pyscf_is_for_molecules() -> None:
+    with pytest.raises(DataError, match="periodic"):
+        find_level("pyscf-pbe").available(Atoms("H", cell=[5, 5, 5], pbc=True))
+
+
+@needs_pyscf
+def test_pbe_forces_are_minus_the_gradient_and_radicals_work() -> None:
+    (radical,) = relabel([structure_from("CH3")], "pyscf-pbe")
+    assert np.abs(radical.forces.sum(axis=0)).max() < 0.01
+
+
+@needs_pyscf
+@pytest.mark.slow
+def test_pbe_gives_the_labels_of_rmd17(shared_data: Path) -> None:
+    """rMD17 is PBE/def2-SVP from another program with tight grids; density fitting shifts the energy by 1 meV."""
+    frame = load("rmd17:ethanol:1:train", [shared_data])[0]
+    (again,) = relabel([frame], "pyscf-pbe")
+    assert again.energy == pytest.approx(frame.energy, abs=0.003)
+    np.testing.assert_allclose(again.forces, frame.forces, atol=0.005)

@@ -1,0 +1,76 @@
+"""Codes as bytes: every width, the documented bit order, and damaged data."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gaq.errors import ConfigError, ModelFileError
+from gaq.quant.affine import codes, scale_from_max
+from gaq.quant.formats import IntFormat, UnsignedFormat
+from gaq.quant.packing import QTensor, pack, packed_size, unpack
+
+BITS = [2, 3, 4, 5, 6, 7, 8, 12, 16]
+
+
+@settings(derandomize=True, deadline=None, max_examples=120)
+@given(data=st.data(), bits=st.sampled_from(BITS), family=st.sampled_from([IntFormat, UnsignedFormat]),
+       shape=st.sampled_from([(), (0,), (1,), (7,), (3, 5), (2, 3, 4)]))
+def test_every_code_comes_back(data, bits, family, shape):
+    fmt = family(bits=bits)
+    count = int(torch.Size(shape).numel())
+    whole = data.draw(st.lists(st.integers(fmt.qmin, fmt.qmax), min_size=count, max_size=count))
+    given_codes = torch.tensor(whole, dtype=torch.int32).reshape(shape)
+    packed = pack(given_codes, fmt)
+    assert packed.dtype == torch.uint8
+    assert packed.numel() == packed_size(count, fmt) == -(-count * bits // 8)
+    assert torch.equal(unpack(packed, fmt, shape), given_codes)
+
+
+def test_the_bit_order_is_the_documented_one():
+    assert pack(torch.tensor([1, -1, 7]), IntFormat(bits=4)).tolist() == [0xF1, 0x07]
+    assert pack(torch.tensor([1, -1, -127]), IntFormat(bits=8)).tolist() == [1, 255, 129]
+    assert pack(torch.tensor([-2, 258]), IntFormat(bits=16)).tolist() == [0xFE, 0xFF, 0x02, 0x01]
+    assert pack(torch.tensor([1, 2, 3]), UnsignedFormat(bits=3)).tolist() == [0b11010001, 0b0]
+
+
+def test_float_codes_are_taken_when_whole():
+    fmt = IntFormat(bits=4)
+    assert unpack(pack(torch.tensor([-7.0, 3.0]), fmt), fmt, (2,)).tolist() == [-7, 3]
+
+
+@pytest.mark.parametrize("bad", [torch.tensor([8]), torch.tensor([-8]), torch.tensor([0.5]), torch.tensor([1e9])])
+def test_codes_outside_the_format_are_refused(bad):
+    with pytest.raises(ConfigError, match="from -7 to 7"):
+        pack(bad, IntFormat(bits=4))
+
+
+def test_damaged_bytes_are_refused():
+    fmt = IntFormat(bits=4)
+    data = pack(torch.arange(-3, 4), fmt)
+    with pytest.raises(ModelFileError, match="take 4 bytes"):
+        unpack(data[:-1], fmt, (7,))
+    with pytest.raises(ModelFileError, match="take 5 bytes"):
+        unpack(data, fmt, (9,))
+    with pytest.raises(ModelFileError, match="below the smallest code -7"):
+        unpack(torch.tensor([0x88], dtype=torch.uint8), fmt, (2,))
+
+
+def test_a_stored_tensor_is_codes_times_scale():
+    fmt, x = IntFormat(bits=4), torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
+    scale = scale_from_max(x, fmt, channel_axis=0)
+    c = codes(x, scale, fmt)
+    stored = QTensor.encode(c, scale, fmt)
+    assert torch.equal(stored.decode(), c * scale)
+    assert torch.equal(stored.codes(), c.int())
+    assert stored.nbytes == 30 + 6 * 4
+
+
+def test_a_stored_tensor_checks_its_parts():
+    fmt = IntFormat(bits=8)
+    data = torch.zeros(6, dtype=torch.uint8)
+    with pytest.raises(ModelFileError, match="bytes"):
+        QTensor(data, torch.ones(()), fmt, (2, 4))
+    for scale in (torch.ones(3, 1), torch.ones(1, 1, 1)):
+        with pytest.raises(ModelFileError, match="broadcast"):
+            QTensor(data, scale, fmt, (2, 3))

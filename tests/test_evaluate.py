@@ -1,0 +1,105 @@
+"""The results of toys have the shape that the report reads, and the numbers that paper says."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from toys import Broken, Cubic, Springs, Wind, molecule
+
+from gaq.data import Frames
+from gaq.errors import ConfigError, DataError, GaqError
+from gaq.evaluate import evaluate, hardware
+from gaq.files import sha256
+from gaq.report.results import read_results
+
+QUICK = {"rotations": 8, "lee_frames": 2}
+
+
+def as_forcefield(toy, recipe: str = "fp32", variants=(), **provenance):
+    """Give a toy the bookkeeping of a `ForceField`."""
+    toy.recipe = SimpleNamespace(name=recipe)
+    toy.provenance = {"version": "0.1.0", **provenance}
+    toy.stored_bytes = lambda: {"a.weight": 60, "b.weight": 40}
+    toy.fp32_bytes = lambda: 400
+    toy.single_quantizer_variants = lambda: dict(variants)
+    toy.saturation = lambda graphs: [(name, 0.25) for name, _ in variants]
+    return toy
+
+
+def frames(count: int = 5, energy_error: float = 0.002) -> Frames:
+    toy, rng, made = Springs(), np.random.default_rng(0), []
+    for _ in range(count):
+        positions = molecule().positions + 0.05 * rng.normal(size=(5, 3))
+        prediction = toy(toy.graph(molecule(positions)))
+        made.append(molecule(positions, energy=prediction.energy.item() - energy_error,
+                             forces=prediction.forces.numpy() + 0.01))
+    return Frames(tuple(made), source="toys")
+
+
+def test_the_report_reads_what_evaluate_writes(tmp_path):
+    model_file = tmp_path / "model.gaq"
+    model_file.write_bytes(b"model")
+    curves = {"step": [1, 2], "train_loss": [2.0, 1.0]}
+    wind = as_forcefield(Wind(), "w4a8", [("layers.0.vectors", Cubic())], curves=curves)
+    models = [("FP32", as_forcefield(Springs()), model_file), ("W4A8", wind, tmp_path / "none")]
+    lines: list[str] = []
+    results = evaluate(models, frames(), title="Toys", progress=lines.append, **QUICK)
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results, allow_nan=False))
+    assert read_results(path) == json.loads(path.read_text())
+    float_model, quantized = results["models"]
+    assert results["source_fingerprint"] == frames().fingerprint
+    assert (results["frames"], results["title"], len(results["structure"]["species"])) == (5, "Toys", 5)
+    assert float_model["energy_mae_meV"] == pytest.approx(2.0)
+    assert float_model["energy_offset_meV"] == pytest.approx(2.0)
+    assert float_model["forces_rmse_meV_A"] == pytest.approx(10.0)
+    assert float_model["lee_forces_meV_A"]["max"] < 1e-9
+    assert float_model["lee_forces_meV_A"]["frames"] == 2
+    assert float_model["model_sha256"] == sha256(model_file)
+    assert (float_model["stored_bytes"], float_model["fp32_bytes"]) == (100, 400)
+    assert float_model["lee_by_layer"] == float_model["saturation"] == []
+    assert "curves" not in float_model
+    assert np.mean(float_model["parity"]["energy_ref"]) == pytest.approx(0.0, abs=1e-5)
+    assert len(float_model["parity"]["forces_ref"]) == 5 * 15
+    assert quantized["lee_forces_meV_A"]["mean"] > 1.0
+    assert quantized["lee_by_layer"][0]["quantizer"] == "layers.0.vectors"
+    assert quantized["lee_by_layer"][0]["lee_forces_meV_A"] > 0.1
+    assert quantized["saturation"] == [{"quantizer": "layers.0.vectors", "clipped": 0.25}]
+    assert (quantized["recipe"], quantized["curves"], quantized["model_sha256"]) == ("w4a8", curves, "")
+    assert len(quantized["lee_map"]["axes"]) == len(quantized["lee_map"]["lee_forces_meV_A"]) == 192
+    assert any("W4A8: accuracy on 5 frames" in line for line in lines)
+
+
+def test_results_repeat_with_the_seed():
+    models = [("a", as_forcefield(Wind()), "a")]
+    assert evaluate(models, frames(), **QUICK) == evaluate(models, frames(), **QUICK)
+    assert evaluate(models, frames(), **QUICK) != evaluate(models, frames(), **QUICK, seed=1)
+
+
+def test_frames_without_forces_give_null(tmp_path):
+    bare = Frames(tuple(molecule(energy=1.0) for _ in range(2)), source="energies")
+    entry = evaluate([("a", as_forcefield(Springs()), "a")], bare, **QUICK)["models"][0]
+    assert entry["forces_mae_meV_A"] is None
+    assert entry["parity"]["forces_ref"] == []
+
+
+def test_hardware_names_the_processor():
+    assert hardware()["cpu"]
+    assert hardware()["threads"] >= 1
+
+
+def test_wrong_arguments():
+    entry = ("a", as_forcefield(Springs()), "a")
+    with pytest.raises(ConfigError, match="at least one force field"):
+        evaluate([], frames(), **QUICK)
+    with pytest.raises(ConfigError, match="more than once: a"):
+        evaluate([entry, entry], frames(), **QUICK)
+    with pytest.raises(ConfigError, match="rotations must be"):
+        evaluate([entry], frames(), **{**QUICK, "rotations": 0})
+    with pytest.raises(DataError, match="no frames"):
+        evaluate([entry], Frames((), source="empty"), **QUICK)
+    with pytest.raises(DataError, match="no reference labels"):
+        evaluate([entry], Frames((molecule(),), source="bare"), **QUICK)
+    with pytest.raises(GaqError, match="not finite"):
+        evaluate([("a", as_forcefield(Broken()), "a")], frames(), **QUICK)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import vesin
 from ase.data import chemical_symbols
+from ase.formula import Formula
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -82,6 +83,11 @@ class Structure:
 
     def __len__(self) -> int:
         return len(self.species)
+
+    @property
+    def formula(self) -> str:
+        """Chemical formula in Hill order."""
+        return Formula.from_list([chemical_symbols[z] for z in self.species]).format("hill")
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,17 +4,63 @@ import io
 
 import numpy as np
 import pytest
+from ase import Atoms, units
 from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lj import LennardJones
+from ase.geometry import get_distances
 
-from gaq.data.chains import Bonds, Job, flatten, read_frame, relax
+from gaq.data.chains import Bonds, Job, flatten, read_frame, relax, run_chains
+from gaq.data.levels import LEVELS
 from gaq.errors import DataError
 
 
 def job(frames: int, chains: int) -> Job:
-    return Job(species=[1, 1], positions=[[0, 0, 0], [0, 0, 0.7]], cell=[[0.0] * 3] * 3, pbc=[False] * 3, method="gfn2-xtb",
-               charge=0, multiplicity=1, temperature=300, timestep_fs=0.5, interval_steps=1, equilibration_steps=0,
-               frames=frames, chains=chains, seed=0)
+    atoms = molecule("H2O")
+    return Job(species=atoms.numbers.tolist(), positions=atoms.positions.tolist(), cell=[[0.0] * 3] * 3,
+               pbc=[False] * 3, method="springs", charge=0, multiplicity=1, temperature=300, timestep_fs=0.5, interval_steps=8,
+               equilibration_steps=500, frames=frames, chains=chains, seed=0)
+
+
+class Springs(Calculator):
+    """Each pair of atoms on a spring, E = Σ k (r - r_0)² / 2, so that the classical averages are known."""
+
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012 (as ASE declares it)
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        vectors, lengths = get_distances(self.atoms.positions)
+        np.fill_diagonal(lengths, 1.0)
+        stretch = lengths - np.where(np.eye(3), 1.0, molecule("H2O").get_all_distances())
+        self.results = {"energy": 40.0 * (stretch**2).sum() / 4,
+                        "forces": (40.0 * (stretch / lengths)[..., None] * vectors).sum(axis=1)}
+
+
+class SpringLevel:
+    def available(self, atoms: Atoms) -> None:
+        """Is always there."""
+
+    def calculator(self, charge: int, multiplicity: int) -> Calculator:
+        return Springs()
+
+
+def test_equipartition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """N atoms have (3N - 6)/2 kT of potential energy above the minimum, and the centre of mass rests."""
+    monkeypatch.setitem(LEVELS, "springs", SpringLevel())
+    rows = np.array(list(run_chains(job(1200, 4), [0, 1, 2, 3])))
+    assert rows.shape == (1200, 19)
+    assert rows[:, 0].mean() == pytest.approx(1.5 * units.kB * 300, rel=0.1)
+    masses = molecule("H2O").get_masses()
+    centres = masses @ rows[:, 1:10].reshape(-1, 3, 3) / masses.sum()
+    assert np.abs(centres - centres[0]).max() < 1e-9
+
+
+def test_chains_by_turns_are_the_chains_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LEVELS, "springs", SpringLevel())
+    together = list(run_chains(job(7, 3), [0, 1, 2]))
+    for chain in range(3):
+        alone = list(run_chains(job(7, 3), [chain]))
+        np.testing.assert_array_equal(together[chain::3], alone)
 
 
 @pytest.mark.parametrize(("frames", "chains"), [(1, 1), (7, 3), (8, 4), (4, 4)])
@@ -36,7 +82,7 @@ def test_a_bond_that_opens() -> None:
     atoms = molecule("CH3CH2OH")
     bonds = Bonds(atoms, atoms.positions)
     atoms.positions[3] += 2.0 * (atoms.positions[3] - atoms.positions[2])  # the hydroxyl hydrogen
-    with pytest.raises(DataError, match="reacted at 5 fs: the bond O2-H3 opened.*lower the temperature"):
+    with pytest.raises(DataError, match=r"reacted at 5 fs: the bond O2-H3 opened.*lower the temperature"):
         bonds.check(atoms, "at 5 fs")
 
 
@@ -93,5 +139,5 @@ def test_frames_travel_as_numbers() -> None:
     np.testing.assert_array_equal(read_frame(io.BytesIO(b"F" + row.tobytes()), 2), row)
     assert read_frame(io.BytesIO(b""), 2) is None
     assert read_frame(io.BytesIO(b"F" + row.tobytes()[:-1]), 2) is None
-    with pytest.raises(DataError, match="^no$"):
+    with pytest.raises(DataError, match=r"^no$"):
         read_frame(io.BytesIO(b"E\x02\x00\x00\x00no"), 2)

@@ -85,7 +85,8 @@ def test_values_of_a_calculator_are_found_by_name(tmp_path: Path, name: str) -> 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_units(tmp_path: Path, energy: tuple[str, float], length: tuple[str, float]) -> None:
     frame = Structure(species=np.array([8, 1]), positions=np.array([[0.0, 0, 0], [0, 0, 1.0]]),
-                      cell=2 * np.eye(3), pbc=(True, True, True), energy=3.0, forces=np.array([[0.0, 0, 5], [0, 0, -5]]))
+                      cell=2 * np.eye(3), pbc=(True, True, True), energy=3.0,
+                      forces=np.array([[0.0, 0, 5], [0, 0, -5]]))
     write_frames(tmp_path / "u.xyz", [frame])
     (read,) = read_frames(tmp_path / "u.xyz", KeyMap(energy_unit=energy[0], length_unit=length[0]))
     assert read.energy == pytest.approx(3 * energy[1], rel=1e-5)
@@ -103,7 +104,8 @@ def test_missing_forces_names_what_is_there(tmp_path: Path) -> None:
         read_frames(tmp_path / "m.extxyz", KeyMap())
 
 
-@pytest.mark.parametrize("content", [b"", b"3\n\nH 0 0 0\n", b"not a number\n", b"2\n\nH 0 0 0\nQq 0 0 1\n", b"\x00\xff" * 50,
+@pytest.mark.parametrize("content", [b"", b"3\n\nH 0 0 0\n", b"not a number\n", b"2\n\nH 0 0 0\nQq 0 0 1\n",
+                                     b"\x00\xff" * 50,
                                      b"1\nProperties=species:S:1:pos:R:3 REF_energy=abc\nH 0 0 0\n",
                                      b"1\nProperties=species:S:1:pos:R:3 REF_energy=nan\nH 0 0 0\n",
                                      b"1\nProperties=species:S:1:pos:R:3 REF_energy=1\nH 0 nan 0\n"])

@@ -1,5 +1,8 @@
 """Frames keep their order and their identity."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -49,12 +52,11 @@ def test_fingerprint_sees_every_value() -> None:
     forces[0, 0] += 1e-12
     positions[1, 2] += 1e-12
     box = 5 * np.eye(3)
-    variants = [
-        dict(energy=frame.energy + 1e-12), dict(energy=None), dict(forces=None), dict(forces=forces),
-        dict(positions=positions), dict(species=np.array([1, 9])), dict(cell=box, pbc=(True, True, True)),
-        dict(cell=box, pbc=(True, True, False)), dict(cell=1.001 * box, pbc=(True, True, True))]
-    values = dict(species=frame.species, positions=frame.positions, energy=frame.energy, forces=frame.forces)
-    prints = {Frames((Structure(**{**values, **variant}), *base.structures[1:]), "x").fingerprint for variant in variants}
+    variants: list[dict[str, Any]] = [
+        {"energy": frame.energy + 1e-12}, {"energy": None}, {"forces": None}, {"forces": forces},
+        {"positions": positions}, {"species": np.array([1, 9])}, {"cell": box, "pbc": (True, True, True)},
+        {"cell": box, "pbc": (True, True, False)}, {"cell": 1.001 * box, "pbc": (True, True, True)}]
+    prints = {Frames((replace(frame, **variant), *base.structures[1:]), "x").fingerprint for variant in variants}
     assert len(prints | {base.fingerprint}) == len(variants) + 1
     assert base.subset([1, 0, 2]).fingerprint != base.fingerprint
 
@@ -63,5 +65,5 @@ def test_the_limit_of_rmd17() -> None:
     check_training_size(some(1000, "rmd17"), allow_more=False)
     check_training_size(some(1001, "rmd17"), allow_more=True)
     check_training_size(some(1001), allow_more=False)
-    with pytest.raises(DataError, match="1001 training frames.*authors of rMD17"):
+    with pytest.raises(DataError, match=r"1001 training frames.*authors of rMD17"):
         check_training_size(some(1001, "rmd17"), allow_more=False)

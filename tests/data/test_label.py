@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms, units
+from ase import Atoms
 from ase.build import molecule
 from ase.io import write
 
@@ -20,21 +20,25 @@ pytest.importorskip("tblite", reason="tblite has no wheel for this platform")
 SHORT = {"frames": 6, "interval_fs": 5.0, "equilibration_fs": 10.0, "chains": 3, "seed": 4}
 
 
-def test_frames_depend_on_the_seed_and_not_on_the_workers() -> None:
+@pytest.fixture(scope="module")
+def frames() -> list[Structure]:
+    return list(label(structure_from("H2O"), **SHORT))
+
+
+def test_frames_depend_on_the_seed_and_not_on_the_workers(frames: list[Structure]) -> None:
     water = structure_from("H2O")
-    one, two = (list(label(water, workers=workers, **SHORT)) for workers in (1, 2))
-    other = list(label(water, **{**SHORT, "seed": 5}))
-    assert len(one) == 6
-    for a, b, c in zip(one, two, other, strict=True):
+    two = label(water, workers=2, **SHORT)
+    other = label(water, **{**SHORT, "seed": 5})
+    assert len(frames) == 6
+    for a, b, c in zip(frames, two, other, strict=True):
         np.testing.assert_array_equal(a.positions, b.positions)
         np.testing.assert_array_equal(a.forces, b.forces)
         assert a.energy == b.energy
         assert a.energy != c.energy
-    assert len({frame.energy for frame in one}) == 6  # chains differ
+    assert len({frame.energy for frame in frames}) == 6  # chains differ
 
 
-def test_labels_are_those_of_the_level() -> None:
-    frames = list(label(structure_from("H2O"), **SHORT))
+def test_labels_are_those_of_the_level(frames: list[Structure]) -> None:
     for frame, again in zip(frames, relabel(frames, "gfn2-xtb"), strict=True):
         assert again.energy == pytest.approx(frame.energy, abs=1e-6)
         np.testing.assert_allclose(again.forces, frame.forces, atol=1e-4)
@@ -42,8 +46,8 @@ def test_labels_are_those_of_the_level() -> None:
     assert abs(frames[0].energy - next(relabel(frames, "gfn1-xtb")).energy) > 1
 
 
-def test_forces_are_minus_the_gradient() -> None:
-    frame = next(label(structure_from("H2O"), **SHORT))
+def test_forces_are_minus_the_gradient(frames: list[Structure]) -> None:
+    frame = frames[0]
     step = 1e-3
     moved = []
     for sign in (1, -1):
@@ -54,27 +58,18 @@ def test_forces_are_minus_the_gradient() -> None:
     assert -(plus - minus) / (2 * step) == pytest.approx(frame.forces[1, 1], abs=1e-3)
 
 
-def test_centre_of_mass_rests_and_forces_add_up_to_nothing() -> None:
+def test_centre_of_mass_rests_and_forces_add_up_to_nothing(frames: list[Structure]) -> None:
     masses = molecule("H2O").get_masses()
-    frames = list(label(structure_from("H2O"), **SHORT))
     centres = np.array([masses @ frame.positions / masses.sum() for frame in frames])
     assert np.abs(centres - centres[0]).max() < 1e-9
     assert max(np.abs(frame.forces.sum(axis=0)).max() for frame in frames) < 1e-8
 
 
-@pytest.mark.slow
-def test_equipartition() -> None:
-    """A molecule of N atoms has (3N - 6)/2 kT of potential energy above its minimum, while it is nearly harmonic."""
-    frames = list(label(structure_from("H2O"), temperature=300.0, frames=600, interval_fs=20.0, workers=2, seed=1))
-    lowest = next(label(structure_from("H2O"), temperature=0.01, frames=1, interval_fs=1.0, equilibration_fs=0)).energy
-    mean = np.mean([frame.energy for frame in frames]) - lowest
-    assert mean == pytest.approx(1.5 * units.kB * 300, rel=0.15)
-
-
 @pytest.mark.parametrize(("change", "problem"), [
-    ({"temperature": 0}, "temperature must be a positive"), ({"temperature": float("nan")}, "temperature must be a positive"),
-    ({"frames": 0}, "frames must be at least 1"), ({"workers": 0}, "workers must be"), ({"chains": 0}, "chains must be"),
-    ({"interval_fs": 0.1}, "at least timestep_fs"), ({"equilibration_fs": -1}, "equilibration_fs"), ({"seed": -1}, "seed"),
+    ({"temperature": 0}, "temperature must be a positive"), ({"temperature": float("nan")}, "temperature must be"),
+    ({"frames": 0}, "frames must be at least 1"), ({"workers": 0}, "workers must be"),
+    ({"chains": 0}, "chains must be"), ({"interval_fs": 0.1}, "at least timestep_fs"),
+    ({"equilibration_fs": -1}, "equilibration_fs"), ({"seed": -1}, "seed"),
     ({"method": "gfn2"}, "did you mean 'gfn2-xtb'"), ({"multiplicity": 2}, "multiplicity must be 1, 3"),
     ({"charge": 1, "multiplicity": 1}, "multiplicity must be 2, 4"), ({"charge": 11}, "electrons at most")])
 def test_bad_arguments_are_told_before_anything_runs(change: dict[str, object], problem: str) -> None:
@@ -99,9 +94,7 @@ def test_a_time_step_that_is_too_long_ends_with_advice() -> None:
 
 def test_atoms_at_one_place_are_an_error_of_the_level() -> None:
     clash = Structure(species=np.array([1, 1]), positions=np.zeros((2, 3)))
-    with pytest.raises(DataError, match=r"gfn2-xtb failed.*Too close"):
-        list(label(clash))
-    with pytest.raises(DataError, match=r"gfn2-xtb failed for frame 0"):
+    with pytest.raises(DataError, match=r"gfn2-xtb failed for frame 0: Too close"):
         list(relabel([clash], "gfn2-xtb"))
 
 
@@ -121,8 +114,8 @@ def test_a_reader_may_stop_early() -> None:
 
 
 def test_odd_electrons_get_the_lowest_multiplicity() -> None:
-    (frame,) = label(structure_from("CH3"), **{**SHORT, "frames": 1})
-    assert np.isfinite(frame.energy)
+    radical, anion = relabel([structure_from("CH3")], "gfn2-xtb"), relabel([structure_from("CH3")], "gfn2-xtb", charge=-1)
+    assert next(radical).energy != next(anion).energy
 
 
 def test_periodic_structures_are_labelled(tmp_path: Path) -> None:
@@ -131,8 +124,8 @@ def test_periodic_structures_are_labelled(tmp_path: Path) -> None:
     structure = structure_from(tmp_path / "h2.extxyz")
     (frame,) = relabel([structure], "gfn1-xtb")
     assert frame.pbc == (True, True, True)
-    assert frame.energy == pytest.approx(next(relabel([replace(structure, cell=None, pbc=(False,) * 3)], "gfn1-xtb")).energy,
-                                         abs=0.05)
+    (free,) = relabel([replace(structure, cell=None, pbc=(False,) * 3)], "gfn1-xtb")
+    assert frame.energy == pytest.approx(free.energy, abs=0.05)
 
 
 def test_structure_from(tmp_path: Path) -> None:

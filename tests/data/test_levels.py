@@ -1,6 +1,5 @@
 """Levels of theory: found by name, absent with advice, right where they can be compared."""
 
-import builtins
 import importlib.util
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def test_names() -> None:
 
 @pytest.mark.parametrize(("method", "module", "advice"), [
     ("pyscf-pbe", "pyscf", r"pip install 'gaq\[pyscf\]'"), ("gfn2-xtb", "tblite", "pip install 'tblite'")])
-def test_a_program_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, method: str, module: str, advice: str) -> None:
+def test_a_program_not_installed(monkeypatch: pytest.MonkeyPatch, method: str, module: str, advice: str) -> None:
     def absent(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
@@ -44,12 +43,6 @@ def test_a_broken_program_is_not_called_absent(monkeypatch: pytest.MonkeyPatch) 
         find_level("pyscf-pbe").available(molecule("H2O"))
 
 
-def test_importing_asks_for_no_program() -> None:
-    assert not hasattr(levels, "tblite")
-    assert not hasattr(levels, "pyscf")
-    assert builtins.__import__ is not None
-
-
 @needs_pyscf
 def test_pyscf_is_for_molecules() -> None:
     with pytest.raises(DataError, match="periodic"):
@@ -57,7 +50,7 @@ def test_pyscf_is_for_molecules() -> None:
 
 
 @needs_pyscf
-def test_pbe_forces_are_minus_the_gradient_and_radicals_work() -> None:
+def test_pbe_of_a_radical() -> None:
     (radical,) = relabel([structure_from("CH3")], "pyscf-pbe")
     assert np.abs(radical.forces.sum(axis=0)).max() < 0.01
 

@@ -42,7 +42,7 @@ def test_flipped_bytes_are_noticed(good: Path, tmp_path: Path) -> None:
     content = bytearray(good.read_bytes())
     content[200] ^= 0xFF
     (tmp_path / "bad.npz").write_bytes(content)
-    with pytest.raises(DataError, match="damaged|cannot be read"):
+    with pytest.raises(DataError, match=r"damaged|cannot be read"):
         read_arrays(tmp_path / "bad.npz")
 
 

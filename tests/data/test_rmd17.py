@@ -70,8 +70,9 @@ def test_nothing_found_names_the_places(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "advice"), [
     ("rmd17:azobenzen:1:train", "did you mean 'azobenzene'"), ("rmd17:ethanol", "must be rmd17:<molecule>"),
-    ("rmd17:ethanol:6:train", "must be 1 to 5"), ("rmd17:ethanol:seed:train", "seed0"), ("rmd17:ethanol:01:train", "1 to 5"),
-    ("rmd17:ethanol:1:tests", "did you mean 'test'"), ("rmd17:../x:1:train", "molecules of rMD17"), ("rmd17", "must be")])
+    ("rmd17:ethanol:6:train", "must be 1 to 5"), ("rmd17:ethanol:seed:train", "seed0"),
+    ("rmd17:ethanol:01:train", "1 to 5"), ("rmd17:ethanol:1:tests", "did you mean 'test'"),
+    ("rmd17:../x:1:train", "molecules of rMD17"), ("rmd17", "must be")])
 def test_bad_names(name: str, advice: str) -> None:
     with pytest.raises(DataError, match=advice):
         Request.parse(name)
@@ -93,7 +94,7 @@ def test_damaged_arrays(tmp_path: Path, changes: dict[str, np.ndarray], problem:
 
 def test_foreign_arrays_are_listed(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", coords=np.zeros(3), charges=np.zeros(3))
-    with pytest.raises(DataError, match="nuclear_charges, coords, energies, forces or z, R, E, F.*it has coords, charges"):
+    with pytest.raises(DataError, match=r"nuclear_charges, .* or z, R, E, F .*it has coords, charges"):
         read(tmp_path / "x.npz", "x")
 
 
@@ -119,4 +120,5 @@ def test_real_frames(shared_data: Path, name: str) -> None:
 def test_the_first_frame_of_ethanol(shared_data: Path) -> None:
     frame = load("rmd17:ethanol:1:train", [shared_data])[0]
     assert frame.energy == pytest.approx(-97079.92222179 / 23.0605478, abs=0.01)  # kcal/mol per eV
-    np.testing.assert_allclose(frame.forces[0], np.array([-17.64730699, -26.13751651, 40.70575377]) / 23.0605478, rtol=1e-6)
+    in_file = np.array([-17.64730699, -26.13751651, 40.70575377])
+    np.testing.assert_allclose(frame.forces[0], in_file / 23.0605478, rtol=1e-6)

@@ -13,8 +13,9 @@ from gaq.graph import Structure
 def frames(name: str = "CH3CH2OH", length: float = 1.0, force: float = 1.2, energy: float = -4209.5) -> list[Structure]:
     rng = np.random.default_rng(0)
     atoms = molecule(name)
-    return [Structure(species=atoms.numbers, positions=length * (atoms.positions + rng.normal(0, 0.05, (len(atoms), 3))),
-                      energy=energy, forces=rng.normal(0, force / 3**0.5, (len(atoms), 3))) for _ in range(40)]
+    shape = (len(atoms), 3)
+    return [Structure(species=atoms.numbers, positions=length * (atoms.positions + rng.normal(0, 0.05, shape)),
+                      energy=energy, forces=rng.normal(0, force / 3**0.5, shape)) for _ in range(40)]
 
 
 def test_all_electron_energies_are_near_those_of_density_functional_theory() -> None:
@@ -29,7 +30,8 @@ def test_molecules_pass(name: str) -> None:
 
 
 def test_solids_single_atoms_and_noble_gases_pass() -> None:
-    for atoms in (bulk("Cu"), bulk("Cu", cubic=True), bulk("NaCl", "rocksalt", 5.64, cubic=True), bulk("Ar", cubic=True)):
+    for atoms in (bulk("Cu"), bulk("Cu", cubic=True), bulk("NaCl", "rocksalt", 5.64, cubic=True),
+                  bulk("Ar", cubic=True)):
         check_units([Structure(species=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array,
                                pbc=(True, True, True))], "test")
     check_units([Structure(species=np.array([6]), positions=np.zeros((1, 3)), energy=-1029.0)], "test")
@@ -59,7 +61,7 @@ def test_energies_in_other_units(factor: float, unit: str) -> None:
 
 
 def test_unknown_units_are_refused() -> None:
-    with pytest.raises(ConfigError, match="energy_unit must be one of eV.*did you mean 'kcal/mol'"):
+    with pytest.raises(ConfigError, match=r"energy_unit must be one of eV.*did you mean 'kcal/mol'"):
         KeyMap(energy_unit="kcalmol")
     with pytest.raises(ConfigError, match="length_unit"):
         KeyMap(length_unit="A")

@@ -90,6 +90,7 @@ def model(name: str, recipe: str, energy: float, forces: float, size: int, bits:
         "version": "0.1.0", "frames": 200, "source": "rmd17:azobenzene:test",
         "energy_mae_meV": float(np.abs(energies_predicted - energies).mean() * 1000),
         "energy_rmse_meV": float(((energies_predicted - energies) ** 2).mean() ** 0.5 * 1000),
+        "energy_offset_meV": float((energies_predicted - energies).mean() * 1000),
         "forces_mae_meV_A": float(np.abs(predicted - reference).mean() * 1000),
         "forces_rmse_meV_A": float(((predicted - reference) ** 2).mean() ** 0.5 * 1000),
         "lee_forces_meV_A": statistics(lee), "lee_energy_meV": statistics(lee * 0.1), "lee_map": errors,

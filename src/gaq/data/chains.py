@@ -20,7 +20,7 @@ from ase.constraints import FixCom
 from ase.data import covalent_radii
 from ase.geometry import get_distances
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.velocitydistribution import Stationary, ZeroRotation
 from ase.optimize import BFGS
 from numpy.typing import NDArray
 
@@ -124,7 +124,8 @@ class Chain:
         self._atoms = relaxed.copy()
         self._atoms.calc = find_level(job.method).calculator(job.charge, job.multiplicity)
         self._bonds = Bonds(relaxed, relaxed.positions)
-        MaxwellBoltzmannDistribution(self._atoms, temperature_K=job.temperature, rng=rng)
+        spread = np.sqrt(self._atoms.get_masses() * units.kB * job.temperature)  # Maxwell-Boltzmann
+        self._atoms.set_momenta(rng.standard_normal((len(relaxed), 3)) * spread[:, None])
         Stationary(self._atoms)
         if not self._atoms.pbc.any():
             ZeroRotation(self._atoms)

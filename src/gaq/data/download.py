@@ -21,7 +21,7 @@ Progress = Callable[[str, int, int | None], None]
 """Is told the name of the file, the bytes present and the bytes in all (None while unknown)."""
 
 _FIGSHARE = "https://ndownloader.figshare.com/files"
-_CHUNK = 1 << 18
+_CHUNK = 1 << 14  # bytes; what a cut connection may lose
 _ATTEMPTS, _WAIT = 4, 2.0  # a cut connection is taken up again, after 2, 4 and 8 s
 _TIMEOUT = 30.0  # s without a byte
 

@@ -13,8 +13,8 @@ from gaq.errors import DataError
 
 Arrays = dict[str, NDArray]
 
-# What zipfile and numpy raise for flipped bits: RuntimeError for a file that seems encrypted, the last five for a header
-# that numpy evaluates as a literal.
+# What zipfile and numpy raise for flipped bits: RuntimeError for a file that seems encrypted, the last five for a
+# header that numpy evaluates as a literal.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, RuntimeError,
            tokenize.TokenError, SyntaxError, TypeError, OverflowError, MemoryError)
 

@@ -143,6 +143,7 @@ class Model(_Part):
     source: Label = ""
     energy_mae_meV: Number = math.nan
     energy_rmse_meV: Number = math.nan
+    energy_offset_meV: Number = math.nan
     forces_mae_meV_A: Number = math.nan
     forces_rmse_meV_A: Number = math.nan
     lee_forces_meV_A: ErrorStatistics | None = None

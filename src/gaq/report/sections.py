@@ -84,10 +84,13 @@ class StudySections:
         panels = []
         for model, ref, pred in found:
             mae = number(model.forces_mae_meV_A if quantity == "forces" else model.energy_mae_meV)
+            offset = ""
+            if quantity == "energy" and math.isfinite(model.energy_offset_meV):
+                offset = f", mean offset {number(model.energy_offset_meV)} meV"
             panels.append(self.figures.panel(
                 plots.parity(ref, pred, unit, self.styles[model.name].color, limit),
                 f"{model.name}: predicted against reference {what}; mean absolute error {mae} m{unit}.",
-                title=named(model.name, self.styles[model.name]), note=f"MAE {mae} m{unit}"))
+                title=named(model.name, self.styles[model.name]), note=f"MAE {mae} m{unit}{offset}"))
         return self.figures.group(
             f"{what.capitalize()}: prediction against reference above, their difference below. All models share the "
             "scale of the difference. A tilt or a curve there is a systematic error; an even band is noise.",
@@ -145,7 +148,8 @@ class StudySections:
                 f"{model.name}: equivariance error by quantizer; largest {number(worst.lee_forces_meV_A)} meV/Å "
                 f"in {worst.quantizer}.", title=named(model.name, self.styles[model.name]),
                 note=f"{left_out} smaller ones are not shown" if left_out > 0 else ""))
-        return self.figures.group("Equivariance error of the forces by quantizer. Each model has a scale of its own: "
+        return self.figures.group("Equivariance error of the forces with one quantizer switched on and all others "
+                                  "off; the parts need not add up to the whole. Each model has a scale of its own: "
                                   "read which part dominates, not which model is better.", panels, "pair")
 
     def lee_statistics(self) -> str:

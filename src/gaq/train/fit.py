@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progr
     folder = Path(config.out)
     loop = Loop(model, labelled_graphs(training, config.model.cutoff, frames.source, config.device),
                 labelled_graphs(validation, config.model.cutoff, frames.source, config.device),
-                config.optimization, Schedule(), folder, _identity(config, frames), watch)
+                config.optimization, Schedule(scalars_only=0.0), folder, _identity(config, frames), watch)
     progress = loop.run(resume)
     centre_energies(model, loop.train)
     provenance = _provenance(config.model_dump(), training, progress, config.device)
@@ -153,13 +154,20 @@ def _identity(*parts: Any) -> str:
 
 def _provenance(config: dict[str, Any], frames: Sequence[Structure], progress: Progress | None,
                 device: str) -> dict[str, Any]:
-    made = {"config": config, "training_frames": len(frames), "device": device, "torch": torch.__version__,
+    made = {"version": version("gaq"), "config": config, "training_frames": len(frames), "device": device, "torch": torch.__version__,
             "source": getattr(frames, "source", config.get("data", {}).get("train", "") if "data" in config else ""),
             "fingerprint": getattr(frames, "fingerprint", "")}
     if progress is not None:
         made |= {"steps": progress.step, "best_step": progress.best_step, "seconds": round(progress.seconds, 1),
-                 "curves": progress.history[:: -(-len(progress.history) // 200) or 1]}
+                 "curves": _curves(progress.history)}
     return made
 
 
 
+
+
+def _curves(history: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return at most 200 validations as one list for each quantity."""
+    rows = history[:: -(-len(history) // 200) or 1]
+    return {key: [row[key] for row in rows]
+            for key in ("step", "train_loss", "forces_mae_meV_A", "energy_mae_meV", "phase")}

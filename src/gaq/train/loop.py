@@ -116,8 +116,7 @@ class Loop:
                            f"broken frames in the data (the last checkpoint is {self.checkpoint})")
         self.optimizer.step()
         progress.step += 1
-        if self._vectors_released(progress) or step == 0:
-            self.state.track(progress.step)
+        self.state.track(progress.step)
         self.recent.append(float(loss.detach()))
 
     def _vectors_released(self, progress: Progress) -> bool:

@@ -1,0 +1,27 @@
+# Everything runs in .venv; nothing but Python 3.11 or newer and make is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install test demo lint results clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+lint: install
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+demo: install
+	$(BIN)/gaq demo --out demo
+
+clean:
+	rm -rf .venv demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -96,9 +96,11 @@ class ForceField:
         return GaqCalculator(self)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "ForceField":
-        """Return a copy on another device or in another floating-point precision."""
-        model = copy.deepcopy(self.model)
-        return ForceField(model.to(device=device, dtype=dtype), self.recipe, self.provenance)
+        """Return a copy on another device or computing in another floating-point precision."""
+        model = copy.deepcopy(self.model).to(device=device, dtype=dtype)
+        for name in ("energy_scale", "energy_offsets"):  # total energies of 1e4 eV need float64 whatever computes
+            setattr(model, name, getattr(self.model, name).clone().to(model.energy_scale.device))
+        return ForceField(model, self.recipe, self.provenance)
 
     def stored_bytes(self) -> dict[str, int]:
         """Return the bytes that each tensor takes in the model file."""

@@ -160,7 +160,7 @@ def _geometry_aware(name: str, weight: Bits, activation: Bits | None, descriptio
         Rule(match="first", weight=edge),
         Rule(match="last", weight=edge, input=activation),
         Rule(match="radial", weight=weight),  # functions of one distance: basis, envelope and activations in float
-        Rule(match="contraction", weight=weight, input=activation),
+        Rule(match="contraction", weight=edge, input=activation),  # few weights, and every filter hangs on them
         Rule(match="scalar", weight=weight, input=activation),
         Rule(match="vector", weight=weight),
         Rule(match="feature", vectors=vectors)))

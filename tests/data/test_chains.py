@@ -8,35 +8,40 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lj import LennardJones
-from ase.geometry import get_distances
 
 from gaq.data.chains import Bonds, Job, flatten, read_frame, relax, run_chains
 from gaq.data.levels import LEVELS
 from gaq.errors import DataError
 
+STIFFNESS = 1.0  # eV/Å²; periods near 60 fs
+WATER = molecule("H2O")
+
 
 def job(frames: int, chains: int) -> Job:
-    atoms = molecule("H2O")
-    return Job(species=atoms.numbers.tolist(), positions=atoms.positions.tolist(), cell=[[0.0] * 3] * 3,
-               pbc=[False] * 3, method="springs", charge=0, multiplicity=1, temperature=300, timestep_fs=0.5, interval_steps=8,
-               equilibration_steps=500, frames=frames, chains=chains, seed=0)
+    return Job(species=WATER.numbers.tolist(), positions=WATER.positions.tolist(), cell=[[0.0] * 3] * 3,
+               pbc=[False] * 3, method="springs", charge=0, multiplicity=1, temperature=50, timestep_fs=5.0,
+               interval_steps=5, equilibration_steps=100, frames=frames, chains=chains, seed=0)
 
 
 class Springs(Calculator):
     """Each pair of atoms on a spring, E = Σ k (r - r_0)² / 2, so that the classical averages are known."""
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012 (as ASE declares it)
+    rest = WATER.get_all_distances()
 
-    def calculate(self, atoms=None, properties=None, system_changes=all_changes) -> None:
+    def calculate(self, atoms: Atoms | None = None, properties: list[str] | None = None,
+                  system_changes: list[str] = all_changes) -> None:
         super().calculate(atoms, properties, system_changes)
-        vectors, lengths = get_distances(self.atoms.positions)
-        np.fill_diagonal(lengths, 1.0)
-        stretch = lengths - np.where(np.eye(3), 1.0, molecule("H2O").get_all_distances())
-        self.results = {"energy": 40.0 * (stretch**2).sum() / 4,
-                        "forces": (40.0 * (stretch / lengths)[..., None] * vectors).sum(axis=1)}
+        vectors = self.atoms.positions - self.atoms.positions[:, None]
+        lengths = np.linalg.norm(vectors, axis=2)
+        stretch = lengths - self.rest
+        pull = STIFFNESS * (stretch / (lengths + np.eye(3)))[..., None] * vectors
+        self.results = {"energy": STIFFNESS * (stretch**2).sum() / 4, "forces": pull.sum(axis=1)}
 
 
 class SpringLevel:
+    """A level of theory that costs nothing."""
+
     def available(self, atoms: Atoms) -> None:
         """Is always there."""
 
@@ -47,10 +52,10 @@ class SpringLevel:
 def test_equipartition(monkeypatch: pytest.MonkeyPatch) -> None:
     """N atoms have (3N - 6)/2 kT of potential energy above the minimum, and the centre of mass rests."""
     monkeypatch.setitem(LEVELS, "springs", SpringLevel())
-    rows = np.array(list(run_chains(job(1200, 4), [0, 1, 2, 3])))
+    rows = np.array(list(run_chains(job(1200, 2), [0, 1])))
     assert rows.shape == (1200, 19)
-    assert rows[:, 0].mean() == pytest.approx(1.5 * units.kB * 300, rel=0.1)
-    masses = molecule("H2O").get_masses()
+    assert rows[:, 0].mean() == pytest.approx(1.5 * units.kB * 50, rel=0.2)  # three standard errors
+    masses = WATER.get_masses()
     centres = masses @ rows[:, 1:10].reshape(-1, 3, 3) / masses.sum()
     assert np.abs(centres - centres[0]).max() < 1e-9
 

@@ -114,8 +114,9 @@ def test_a_reader_may_stop_early() -> None:
 
 
 def test_odd_electrons_get_the_lowest_multiplicity() -> None:
-    radical, anion = relabel([structure_from("CH3")], "gfn2-xtb"), relabel([structure_from("CH3")], "gfn2-xtb", charge=-1)
-    assert next(radical).energy != next(anion).energy
+    radical = next(relabel([structure_from("CH3")], "gfn2-xtb"))
+    anion = next(relabel([structure_from("CH3")], "gfn2-xtb", charge=-1))
+    assert radical.energy != anion.energy
 
 
 def test_periodic_structures_are_labelled(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ class Chain:
         self._atoms = relaxed.copy()
         self._atoms.calc = find_level(job.method).calculator(job.charge, job.multiplicity)
         self._bonds = Bonds(relaxed, relaxed.positions)
-        spread = np.sqrt(self._atoms.get_masses() * units.kB * job.temperature)  # Maxwell-Boltzmann
+        spread = np.sqrt(self._atoms.get_masses() * (units.kB * job.temperature))  # Maxwell-Boltzmann
         self._atoms.set_momenta(rng.standard_normal((len(relaxed), 3)) * spread[:, None])
         Stationary(self._atoms)
         if not self._atoms.pbc.any():

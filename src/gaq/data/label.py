@@ -21,6 +21,9 @@ from gaq.data.levels import find_level
 from gaq.errors import DataError, did_you_mean
 from gaq.graph import Structure
 
+COMMON_NAMES = {"ethanol": "CH3CH2OH", "methanol": "CH3OH", "water": "H2O", "methane": "CH4", "ammonia": "NH3",
+                "benzene": "C6H6", "acetone": "CH3COCH3", "propane": "C3H8", "ethane": "C2H6"}
+
 
 def label(structure: Structure, *, method: str = "gfn2-xtb", temperature: float = 500.0, frames: int = 2000,
           interval_fs: float = 20.0, timestep_fs: float = 0.5, equilibration_fs: float = 500.0, seed: int = 0,
@@ -113,10 +116,11 @@ def structure_from(name_or_path: str | Path) -> Structure:
     path = Path(name_or_path).expanduser()
     if path.exists():
         return unlabelled(read_atoms(path)[-1], str(path))
-    if str(name_or_path) in g2.names:
-        return unlabelled(molecule(str(name_or_path)), str(name_or_path))
-    raise DataError(f"{name_or_path} is neither a file nor a molecule of the G2 set, as CH3CH2OH or C6H6"
-                    f"{did_you_mean(str(name_or_path), g2.names)}")
+    name = COMMON_NAMES.get(str(name_or_path).lower(), str(name_or_path))
+    if name in g2.names:
+        return unlabelled(molecule(name), name)
+    raise DataError(f"{name_or_path} is neither a file nor a molecule of the G2 set, as ethanol, CH3CH2OH or C6H6"
+                    f"{did_you_mean(name, [*g2.names, *COMMON_NAMES])}")
 
 
 def _gather(job: Job, structure: Structure, workers: int) -> Iterator[Structure]:

@@ -14,12 +14,12 @@ from gaq.so3 import degree_slices
 
 
 class Mlp(nn.Module):
-    """x -> W₂ silu(W₁ x): the radial part of a filter, or an update."""
+    """x -> W₂ silu(W₁ x): the radial part of a filter, an update, or the energy of an atom."""
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, role: str, last_role: str | None = None) -> None:
+    def __init__(self, inputs: int, hidden: int, outputs: int, role: str) -> None:
         super().__init__()
         self.first = Linear(inputs, hidden, role)
-        self.second = Linear(hidden, outputs, last_role or role)
+        self.second = Linear(hidden, outputs, role)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return shape (..., outputs)."""
@@ -52,7 +52,7 @@ class NeighbourEmbedding(nn.Module):
         width = scalars + vectors * max_degree
         self.own = Embedding(species, scalars)
         self.other = Embedding(species, width)
-        self.filters = Linear(basis, width, "radial", bias=False)
+        self.filters = Linear(basis, width, "first", bias=False)
         self.by_degree = ByDegree(max_degree)
 
     def forward(self, species: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
@@ -74,7 +74,7 @@ class EdgeFilter(nn.Module):
     def __init__(self, vectors: int, basis: int, hidden: int, groups: int, max_degree: int, width: int) -> None:
         super().__init__()
         self.radial = Mlp(basis, hidden, width, "radial")
-        self.project = VectorLinear(vectors, groups, max_degree)
+        self.project = VectorLinear(vectors, groups, max_degree, role="contraction")
         self.contraction = Linear(groups * max_degree, width, "contraction", bias=False)
         self.by_degree = ByDegree(max_degree)
 

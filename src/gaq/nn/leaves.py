@@ -4,9 +4,9 @@ Each leaf has a `role`, by which a recipe addresses it. Leaves take and return f
 
 | role        | leaf                    | what it computes                                              |
 |-------------|-------------------------|---------------------------------------------------------------|
-| first       | Embedding               | species to scalars                                            |
+| first       | Embedding, Linear       | species to scalars; filters of the first messages             |
 | radial      | Linear                  | filters from the radial basis (a function of one distance)    |
-| contraction | Linear                  | filters from rotation-invariant contractions of vectors       |
+| contraction | VectorLinear, Linear    | filters from rotation-invariant contractions of vectors       |
 | scalar      | Linear                  | queries, keys, values, updates of the scalars                 |
 | vector      | VectorLinear            | channel mixing of each degree, which commutes with rotations  |
 | feature     | VectorQuantizer         | nothing in float: where vector features are rounded           |

@@ -74,7 +74,7 @@ class Transformer(nn.Module):
             for _ in range(c.layers))
         self.interaction = nn.ModuleList(
             InteractionBlock(c.scalars, c.vectors, c.max_degree) for _ in range(c.layers))
-        self.head = Mlp(c.scalars, c.scalars // 2 or 1, 1, "scalar", last_role="last")
+        self.head = Mlp(c.scalars, c.scalars // 2 or 1, 1, "last")
         with torch.no_grad():
             self.head.second.weight.mul_(0.05)  # start near zero energy: depth has let the features grow
         self.register_buffer("energy_scale", torch.ones((), dtype=torch.float64))
@@ -84,15 +84,18 @@ class Transformer(nn.Module):
         self.register_buffer("index_of", index_of, persistent=False)
 
     def geometry(self, graph: Graph, vectors: Tensor) -> Geometry:
-        """Turn edge vectors r_ij (E, 3), float64, into what the layers need, in the dtype of the weights."""
-        r = vectors.to(self.dtype)
-        distances = torch.linalg.vector_norm(r, dim=-1)
-        directions = r / distances[:, None]
+        """Turn edge vectors r_ij (E, 3), float64, into what the layers need, in the dtype of the weights.
+
+        Distances and their functions are rounded to that dtype last. So a rotated structure gives the same bits for all
+        invariants of an edge, and hardly any rounding of a later activation tips over.
+        """
+        distances = torch.linalg.vector_norm(vectors, dim=-1)
+        directions = vectors / distances[:, None]
         envelope = self.envelope(distances)
         return Geometry(
-            atoms=len(graph.species), centers=graph.centers, neighbours=graph.neighbours, envelope=envelope,
-            basis=self.basis(distances), directions=directions,
-            harmonics=harmonics(directions, self.config.max_degree),
+            atoms=len(graph.species), centers=graph.centers, neighbours=graph.neighbours,
+            envelope=envelope.to(self.dtype), basis=self.basis(distances).to(self.dtype), directions=directions,
+            harmonics=harmonics(directions, self.config.max_degree).to(self.dtype),
             frame_weights=envelope.detach() * graph.species[graph.neighbours])
 
     @property

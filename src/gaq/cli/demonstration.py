@@ -1,0 +1,28 @@
+"""`gaq demo`: the whole of it on one molecule."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gaq.cli.terminal import COUNTS, Meter, meter, show
+
+
+def demo(
+    structure: Annotated[str | None, typer.Option("--structure", help=(
+        "A molecule of yours, as a file; ethanol and its ready FP32 model otherwise."))] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything it makes.")] = Path("gaq-demo"),
+) -> None:
+    """Show all of it on one molecule, in about ten minutes.
+
+    Labels frames, quantizes a model, compares it with FP32 and naive INT8, simulates, and writes page.html.
+    """
+    from gaq.demo import run_demo
+    from gaq.report import comparison_table
+
+    def stage(title: str) -> AbstractContextManager[Meter]:
+        return meter(title, COUNTS)
+
+    results = run_demo(structure, out, stage)
+    show(comparison_table([results]), f"wrote {out / 'page.html'}")

@@ -1,0 +1,144 @@
+"""`gaq info`: what this installation has, and what is in a model file."""
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from gaq.cli import options
+from gaq.cli.terminal import duration, one_line, show, size
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gaq.forcefield import ForceField
+    from gaq.quant.direction import VectorFormat
+
+FLOAT = "float"
+
+
+def info(
+    model: Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="Model file (.safetensors).")] = None,
+) -> None:
+    """Show the program and this machine, or what is in a model file.
+
+    Of a model: its shape, the bits of every part, its size, and how it was made.
+    """
+    if model is None:
+        show(_facts(_installation()))
+        return
+    forcefield = options.load_model(model, "cpu")
+    show(_facts(_identity(forcefield, model)), "", _leaf_table(forcefield), "",
+         _facts(_origin(forcefield.provenance) or {"origin": "not recorded"}))
+
+
+def _installation() -> dict[str, str]:
+    import torch
+
+    from gaq.data.download import data_folders
+    from gaq.evaluate import hardware
+
+    machine = hardware()
+    devices = ["cpu", *(f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return {"gaq": version("gaq"), "python": sys.version.split()[0], "torch": machine["torch"], "cpu": machine["cpu"],
+            "threads": str(machine["threads"]), "devices": ", ".join(devices),
+            "labels": ", ".join(f"{levels} {_installed(package)}" for levels, package in
+                                (("gfn2-xtb and gfn1-xtb: tblite", "tblite"), ("pyscf-pbe: pyscf", "pyscf"))),
+            "data folders": ", ".join(str(folder) for folder in data_folders())}
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _identity(forcefield: "ForceField", path: Path) -> dict[str, str]:
+    from ase.data import chemical_symbols
+
+    from gaq.files import sha256
+
+    c, stored, full = forcefield.config, sum(forcefield.stored_bytes().values()), forcefield.fp32_bytes()
+    return {
+        "file": f"{path}, {size(path.stat().st_size)}", "sha256": sha256(path),
+        "species": " ".join(chemical_symbols[z] for z in c.species), "cutoff": f"{c.cutoff:g} Å",
+        "model": f"{c.layers} layers, {c.scalars} scalar channels, {c.vectors} vector channels for each degree up to "
+                 f"{c.max_degree}, {c.heads} heads, {c.attention} attention",
+        "radial": f"{c.radial_functions} {c.basis} functions, {c.envelope} cutoff",
+        "recipe": f"{forcefield.recipe.name}: {forcefield.recipe.description}".rstrip(": "),
+        "tensors": f"{size(stored)}, {stored / full:.0%} of {size(full)} in FP32",
+    }
+
+
+def _leaf_table(forcefield: "ForceField") -> Table:
+    """Return one row for each leaf: how many bits its weights and inputs have, and how vectors are stored."""
+    from gaq.transform import leaves
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for heading in ("leaf", "role", "weight\nbits", "input\nbits", "vector format", "bits per vector"):
+        table.add_column(heading, justify="right" if "bits" in heading else "left", vertical="bottom")
+    for name, leaf in leaves(forcefield.model):
+        table.add_row(name, *_leaf(leaf))
+    return table
+
+
+def _leaf(leaf: "nn.Module") -> tuple[str, str, str, str, str]:
+    from gaq.nn.leaves import Linear, VectorQuantizer
+    from gaq.nn.quantized import QuantizedLinear, QuantizedVectors
+
+    role = str(leaf.role)
+    if isinstance(leaf, VectorQuantizer):
+        return role, "", "", FLOAT, ""
+    if isinstance(leaf, QuantizedVectors):
+        formats = list(enumerate(leaf.formats, start=1))
+        kinds = [_vector_format(fmt) for _, fmt in formats]
+        each = (f"l={d}: {kind}" for d, kind in enumerate(kinds, start=1))
+        text = kinds[0] if len(set(kinds)) == 1 else "; ".join(each)
+        return role, "", "", text, ", ".join(f"l={d}: {fmt.bits_per_vector(d):g}" for d, fmt in formats)
+    fmt = getattr(leaf.weight, "fmt", None)
+    inputs = leaf.inputs if isinstance(leaf, QuantizedLinear) else None
+    takes_inputs = isinstance(leaf, (Linear, QuantizedLinear))
+    coded = str(inputs.fmt.bits) if inputs is not None else FLOAT if takes_inputs else ""
+    return role, FLOAT if fmt is None else str(fmt.bits), coded, "", ""
+
+
+def _vector_format(fmt: "VectorFormat") -> str:
+    """Return e.g. `mddq: linear 8 × component 8, aligned`."""
+    def words(part: Any) -> str:
+        return " ".join(str(value) for value in part.model_dump().values())
+
+    if fmt.kind == "components":
+        text = f"components {fmt.bits}"
+    else:
+        text = f"mddq: {words(fmt.magnitude)} × {words(fmt.direction)}"
+    return text + (", aligned" if fmt.aligned else "")
+
+
+def _origin(provenance: dict[str, Any], of: str = "") -> dict[str, str]:
+    """Return what the file says of how the model was made; a low-bit model remembers its float one."""
+    said = {f"{of}data": f"{provenance['training_frames']} frames of {provenance.get('source') or 'unknown source'}"
+             if "training_frames" in provenance else "",
+            f"{of}fingerprint": provenance.get("fingerprint"),
+            f"{of}training": f"{provenance['steps']} steps in {duration(float(provenance.get('seconds') or 0))}, "
+             f"best at {provenance.get('best_step')}" if "steps" in provenance else "",
+            f"{of}made with": f"torch {provenance['torch']} on {provenance.get('device', 'cpu')}"
+             if "torch" in provenance else ""}
+    facts = {name: one_line(str(value)) for name, value in said.items() if value}
+    original = provenance.get("float")
+    return facts | (_origin(original, "FP32 ") if isinstance(original, dict) else {})
+
+
+def _facts(facts: dict[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, value)
+    return table

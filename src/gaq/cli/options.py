@@ -1,0 +1,90 @@
+"""Arguments that several commands share, and what they mean."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gaq.errors import ConfigError, OutputError
+from gaq.files import output_error
+
+if TYPE_CHECKING:
+    from gaq.data import KeyMap
+    from gaq.forcefield import ForceField
+
+SOURCES = "a file with energies and forces (extxyz, npz, ...), or a name such as rmd17:azobenzene:1:test"
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file (.safetensors).")]
+Data = Annotated[str, typer.Option("--data", metavar="SRC", help=f"Reference frames: {SOURCES}.")]
+Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, mps.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; PyTorch chooses otherwise.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Start of the random numbers.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
+EnergyKey = Annotated[str, typer.Option("--energy-key", help="Name of the energy in the file, or none.")]
+ForcesKey = Annotated[str, typer.Option("--forces-key", help="Name of the forces in the file, or none.")]
+EnergyUnit = Annotated[str, typer.Option("--energy-unit", help="Unit in the file: eV, kcal/mol, kJ/mol, Ha, meV.")]
+LengthUnit = Annotated[str, typer.Option("--length-unit", help="Unit in the file: Ang, Bohr, nm.")]
+
+
+def key_map(energy: str, forces: str, energy_unit: str, length_unit: str) -> "KeyMap":
+    """Return the names and units of the labels in a file."""
+    from gaq.data import KeyMap
+
+    def name(given: str) -> str | None:
+        return None if given.lower() == "none" else given
+
+    return KeyMap(name(energy), name(forces), energy_unit, length_unit)
+
+
+def load_model(path: Path, device: str) -> "ForceField":
+    """Return the force field in a file, on a device.
+
+    Raises:
+        ConfigError: the device does not exist here.
+        ModelFileError: no model in the file.
+    """
+    from gaq.forcefield import load
+
+    check_device(device)
+    forcefield = load(path)
+    return forcefield if device == "cpu" else forcefield.to(device=device)
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        ConfigError: an unknown name, or a device that this machine or this PyTorch does not have.
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        advice = "this PyTorch sees no CUDA device" if name.startswith("cuda") else "PyTorch cannot compute there"
+        raise ConfigError(f"device {name!r} cannot be used: {advice}; take cpu, or look at `gaq info`") from error
+
+
+def use_threads(count: int | None) -> None:
+    """Take this many CPU threads, if a number is given."""
+    if count is not None:
+        import torch
+
+        torch.set_num_threads(count)
+
+
+def check_writable(path: Path) -> None:
+    """Find out before hours of work that an output cannot be written.
+
+    Raises:
+        OutputError: its folder cannot be made or written, or `path` is a folder itself.
+    """
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder; give the path of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise output_error(path, error) from error

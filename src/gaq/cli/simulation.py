@@ -1,0 +1,57 @@
+"""`gaq md`: molecular dynamics."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gaq.cli import options
+from gaq.cli.structures import read_structure
+from gaq.cli.terminal import meter, show, steps_of
+
+if TYPE_CHECKING:
+    from gaq.md.drivers import MDResult
+
+
+def md(
+    model: options.Model,
+    structure: Annotated[str, typer.Argument(metavar="STRUCTURE", help=(
+        "Start: a structure file (its last frame), or a molecule by name, as ethanol."))],
+    out: Annotated[Path, typer.Option("--out", metavar="TRAJECTORY.extxyz", help="Never overwritten.")],
+    ensemble: Annotated[str, typer.Option("--ensemble", help=(
+        "nve (constant energy) or nvt (constant temperature, Langevin)."))] = "nve",
+    temperature: Annotated[float, typer.Option("--temperature", help="K, of the start and of the bath.")] = 300.0,
+    timestep: Annotated[float, typer.Option("--timestep", help="fs.")] = 0.5,
+    steps: Annotated[int, typer.Option("--steps", help="All steps, those before a restart included.")] = 1000,
+    every: Annotated[int, typer.Option("--every", help="Steps between frames.")] = 10,
+    seed: options.Seed = 0,
+    resume: options.Resume = False,
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+) -> None:
+    """Run molecular dynamics with a model.
+
+    A run can be stopped with Ctrl-C at any time, and goes on with --resume.
+    """
+    from gaq.md.drivers import run_md
+
+    options.use_threads(threads)
+    forcefield = options.load_model(model, device)
+    start = read_structure(structure)
+    with meter(f"{ensemble.upper()} with {forcefield.recipe.name}", steps_of(timestep), "starting") as told:
+        result = run_md(forcefield, start, ensemble=ensemble, temperature_K=temperature, timestep_fs=timestep,
+                        steps=steps, every=every, out=out, seed=seed, resume=resume,
+                        progress=lambda state: told(state.step, state.steps, f"{state.temperature_K:.0f} K"))
+    _summary(result)
+
+
+def _summary(result: "MDResult") -> None:
+    show(f"{result.steps} steps, {result.steps * result.timestep_fs / 1000:g} ps; mean temperature "
+         f"{result.temperature.mean():.0f} K")
+    if result.ms_per_step:
+        show(f"{result.ms_per_step:.3g} ms/step, {86.4 * result.timestep_fs / result.ms_per_step:.3g} ns/day")
+    if result.drift is not None:
+        drift = result.drift
+        show(f"drift of the total energy {drift.slope_meV_atom_ps:+.3g} ± {drift.standard_error_meV_atom_ps:.2g} "
+             "meV/atom/ps")
+    show(f"wrote {result.trajectory} ({len(result.time_ps)} frames)")

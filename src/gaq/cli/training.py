@@ -1,0 +1,169 @@
+"""`gaq train` and `gaq quantize`: a float model from data, and a low-bit model from a float one."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gaq.cli import options
+from gaq.cli.terminal import STEPS, Meter, duration, meter, say, show, size
+from gaq.errors import ConfigError, OutputError
+
+if TYPE_CHECKING:
+    from gaq.forcefield import ForceField
+    from gaq.train.checkpoint import Progress
+    from gaq.train.config import Optimization
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Data, model and training settings.")],
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=(
+        "Change one setting, e.g. --set optimization.steps=2000; may be repeated."))] = None,
+    resume: options.Resume = False,
+) -> None:
+    """Train a float (FP32) model.
+
+    The configuration names the reference data and the folder of the run, which gets model.safetensors, log.csv and a
+    checkpoint. A run can be stopped with Ctrl-C at any time, and goes on with --resume.
+    """
+    from gaq.train import load_config
+    from gaq.train import train as fit
+
+    settings = load_config(config, changes or [])
+    folder = Path(settings.out)
+    options.check_device(settings.device)
+    options.check_writable(folder / "model.safetensors")
+    _check_start(folder, folder / "model.safetensors", resume)
+    options.use_threads(settings.threads)
+    with meter("training", STEPS, "reading data") as told:
+        log = _Log(told)
+        forcefield = fit(settings, resume, log)
+    _summary(forcefield, folder / "model.safetensors", log.last)
+
+
+def quantize(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Float (FP32) model file (.safetensors).")],
+    data: options.Data,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The low-bit model to write (.safetensors).")],
+    recipe: Annotated[str, typer.Option("--recipe", help=(
+        "w4a8, w8a8, w4a16, w4, or for comparison int8-naive, svq-kmeans, degree-quant."))] = "w4a8",
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="ROLE.FIELD=VALUE", help=(
+        "Change the recipe, e.g. --set scalar.input=12 or --set schedule.lee_weight=0.1; may be repeated."))] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Time for the training [default: 10].")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Length of the training, instead of --minutes.")] = None,
+    no_train: Annotated[bool, typer.Option("--no-train", help="Only calibrate: quick, less exact.")] = False,
+    learning_rate: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Structures in one step.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Start of the random numbers.")] = None,
+    frames: Annotated[int | None, typer.Option("--frames", min=1, help="Take so many frames of the data.")] = None,
+    folder: Annotated[Path | None, typer.Option("--folder", metavar="RUN_FOLDER", help=(
+        "Where checkpoints and logs go; needed to be able to stop and go on."))] = None,
+    resume: options.Resume = False,
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    energy_key: options.EnergyKey = "REF_energy",
+    forces_key: options.ForcesKey = "REF_forces",
+    energy_unit: options.EnergyUnit = "eV",
+    length_unit: options.LengthUnit = "Ang",
+) -> None:
+    """Compress a float model to a few bits.
+
+    Trains with the rounding in place. The recipe w4a8 stores weights in 4 bits and activations in 8, and rounds vector
+    features in local frames, which keeps the symmetry under rotations.
+    """
+    from gaq.data import load_frames
+    from gaq.recipe import load_recipe
+    from gaq.train import quantize as compress
+
+    chosen = load_recipe(recipe).with_overrides(changes or [])
+    settings = _settings(no_train, {"minutes": minutes, "steps": steps, "learning_rate": learning_rate,
+                                    "batch_size": batch_size, "seed": seed})
+    options.check_writable(out)
+    if folder is not None:
+        options.check_writable(folder / CHECKPOINT)
+        _check_start(folder, out, resume)
+    elif resume:
+        raise ConfigError("--resume needs the --folder that the interrupted run was started with")
+    options.use_threads(threads)
+    original = options.load_model(model, device)
+    labelled = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
+    if frames is not None:
+        labelled = labelled.take(frames, settings.seed if settings else 0)
+    with meter(f"quantizing to {chosen.name}", STEPS, "calibrating") as told:
+        log = _Log(told)
+        forcefield = compress(original, chosen, labelled, settings, folder=folder, resume=resume, watch=log)
+    forcefield.save(out)
+    _summary(forcefield, out, log.last)
+
+
+class _Log:
+    """Turns the state of a run into progress; every validation is a milestone."""
+
+    def __init__(self, told: Meter) -> None:
+        self._told, self._validations = told, 0
+        self.last: Progress | None = None
+
+    def __call__(self, progress: "Progress") -> None:
+        new = self.last is not None and len(progress.history) > self._validations
+        self.last, self._validations = progress, len(progress.history)
+        self._told(progress.step, progress.steps, _validation(progress.history[-1]) if progress.history else "", new)
+
+
+def _validation(row: dict[str, Any]) -> str:
+    forces = "" if row["forces_mae_meV_A"] is None else f", F {row['forces_mae_meV_A']:.2f} meV/Å"
+    phase = "" if row["phase"] == "all" else f", phase: {row['phase']}"
+    return f"validation at {row['step']}: MAE E {row['energy_mae_meV']:.2f} meV{forces}{phase}"
+
+
+def _settings(no_train: bool, given: dict[str, Any]) -> "Optimization | None":
+    """Return the settings of the training: the demo's, with what the user gave on top; None for calibration alone.
+
+    Raises:
+        ConfigError: two budgets, or a value out of its range.
+    """
+    from pydantic import ValidationError
+
+    from gaq.demo import qat_settings
+    from gaq.train.config import Optimization
+
+    chosen = {name: value for name, value in given.items() if value is not None}
+    budgets = [name for name in ("minutes", "steps") if name in chosen] + ["no-train"] * no_train
+    if len(budgets) > 1:
+        raise ConfigError(f"give one of --minutes, --steps and --no-train; given --{' and --'.join(budgets)}")
+    if no_train:
+        return None
+    defaults = qat_settings(10.0).model_dump()
+    if "steps" in chosen:
+        defaults["minutes"] = None
+    try:
+        return Optimization.model_validate(defaults | chosen)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = {"learning_rate": "lr"}.get(str(first["loc"][0]), str(first["loc"][0])).replace("_", "-")
+        raise ConfigError(f"--{name}: {first['msg']} (given {first['input']})") from error
+
+
+def _check_start(folder: Path, model: Path, resume: bool) -> None:
+    """Keep a forgotten --resume from throwing hours of training away.
+
+    Raises:
+        OutputError: the folder holds the checkpoint of a run that did not come to its end.
+    """
+    checkpoint = folder / CHECKPOINT
+    if resume:
+        if not checkpoint.exists():
+            say(f"no checkpoint in {folder}: starting from the beginning")
+    elif checkpoint.exists() and not (model.exists() and model.stat().st_mtime >= checkpoint.stat().st_mtime):
+        raise OutputError(f"{checkpoint} belongs to a run that was interrupted; go on with --resume, or remove it to "
+                          "start again")
+
+
+def _summary(forcefield: "ForceField", path: Path, last: "Progress | None") -> None:
+    if last is not None and last.history:
+        best = next((row for row in last.history if row["step"] == last.best_step), last.history[-1])
+        show(f"{last.step} steps in {duration(last.seconds)}; best: {_validation(best)}")
+    stored, full = sum(forcefield.stored_bytes().values()), forcefield.fp32_bytes()
+    share = f", {stored / full:.0%} of FP32" if forcefield.recipe.rules else ""
+    show(f"wrote {path} ({forcefield.recipe.name}, {size(stored)}{share})")

@@ -1,0 +1,75 @@
+"""The model that is trained, the one that is deployed, and the one that comes back from a file compute the same bits."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import SHAPES, SPECIES, calibration, cluster, crystal, float_model, forcefield, named, prepared
+
+from gaq.data import load_frames
+from gaq.forcefield import ForceField, frozen, load
+from gaq.graph import Graph, build_graph, collate
+from gaq.nn.model import Transformer
+from gaq.recipe import RECIPES
+from gaq.transform import freeze, prepare
+
+SAMPLE = collate([build_graph(s, 4.0) for s in (named("CH3CH2OH"), named("C6H6"), cluster(9, seed=2), crystal())])
+
+
+def assert_same(first, second) -> None:
+    assert torch.equal(first.energy, second.energy)
+    assert torch.equal(first.forces, second.forces)
+    assert torch.equal(first.atom_energies, second.atom_energies)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_trained_deployed_and_loaded_models_are_equal(shape: str, recipe: str, tmp_path: Path) -> None:
+    trained = prepared(shape, recipe)
+    deployed = ForceField(freeze(trained), RECIPES[recipe])
+    path = tmp_path / "model.safetensors"
+    deployed.save(path)
+    loaded = load(path)
+    for graph in (SAMPLE, calibration()):
+        expected = trained(graph)
+        assert_same(expected, deployed.predict(graph))
+        assert_same(expected, loaded.predict(graph))
+        assert_same(deployed.predict(graph), deployed.predict(graph))  # codes unpacked once are the codes unpacked
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_after_a_few_steps_of_training_too(recipe: str, tmp_path: Path) -> None:
+    """Steps and weights that are not those of calibration."""
+    model = prepare(float_model("robust"), RECIPES[recipe], [calibration()])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (model(calibration(), differentiable=True).forces - 0.3).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    deployed = frozen(model.eval(), RECIPES[recipe], {})
+    deployed.save(tmp_path / "model.safetensors")
+    assert_same(model(SAMPLE), deployed.predict(SAMPLE))
+    assert_same(model(SAMPLE), load(tmp_path / "model.safetensors").predict(SAMPLE))
+
+
+def test_freezing_twice_changes_nothing() -> None:
+    once = forcefield("robust", "w4a8")
+    assert_same(once.predict(SAMPLE), ForceField(freeze(once.model), once.recipe).predict(SAMPLE))
+
+
+@pytest.mark.parametrize("recipe", ["fp32", "w4", "w4a8", "int8-naive"])
+def test_on_real_molecules(recipe: str, shared_data: Path, tmp_path: Path) -> None:
+    def batch() -> Graph:
+        parts = [load_frames(shared_data / "rmd17" / f"rmd17_{name}_test_01.npz")[:3]
+                 for name in ("azobenzene", "ethanol", "benzene")]
+        return collate([build_graph(s, 5.0) for frames in parts for s in frames])
+
+    graph = batch()
+    torch.manual_seed(0)
+    model = Transformer(float_model("robust").config.model_copy(update={"cutoff": 5.0, "species": SPECIES}))
+    trained = prepare(model, RECIPES[recipe], [graph]).eval()
+    deployed = frozen(trained, RECIPES[recipe], {})
+    deployed.save(tmp_path / "model.safetensors")
+    assert_same(trained(graph), deployed.predict(graph))
+    assert_same(trained(graph), load(tmp_path / "model.safetensors").predict(graph))

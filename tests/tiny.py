@@ -1,0 +1,97 @@
+"""Tiny random models of every kind, and structures to try them on."""
+
+from functools import cache
+
+import numpy as np
+import torch
+from ase.build import molecule
+from numpy.typing import ArrayLike
+
+from gaq.forcefield import ForceField
+from gaq.graph import Graph, Prediction, Structure, build_graph, collate
+from gaq.nn.model import ModelConfig, Transformer
+from gaq.recipe import RECIPES
+from gaq.transform import freeze, prepare
+
+CUTOFF = 4.0
+SPECIES = (1, 6, 7, 8)
+SHAPES = {
+    "robust": ModelConfig(species=SPECIES, cutoff=CUTOFF, scalars=16, vectors=8, max_degree=2, heads=2, layers=2,
+                          radial_functions=6, filter_width=8),
+    "robust-l3": ModelConfig(species=SPECIES, cutoff=CUTOFF, scalars=8, vectors=4, max_degree=3, heads=2, layers=2,
+                             radial_functions=6, filter_width=8, basis="gaussian"),
+    "so3krates": ModelConfig(species=SPECIES, cutoff=CUTOFF, scalars=16, vectors=1, max_degree=3, heads=1, layers=2,
+                             radial_functions=6, filter_width=8, basis="bernstein", envelope="cosine",
+                             attention="so3krates"),
+    "l1": ModelConfig(species=SPECIES, cutoff=CUTOFF, scalars=8, vectors=4, max_degree=1, heads=2, layers=1,
+                      radial_functions=6, filter_width=8),
+}
+FORCE = 1.0  # eV/Å, the size of the forces that the random models give
+CODED = ("w4a16", "w4a8", "w8a8", "int8-naive", "svq-kmeans", "degree-quant")  # activations and vectors are rounded
+ALIGNED = ("w4a16", "w4a8", "w8a8")  # vectors are rounded in local frames
+SMOOTH = ("fp32", "w4")  # the energy is a smooth function of the positions
+
+
+@cache
+def float_model(shape: str, seed: int = 0) -> Transformer:
+    """A model of random weights, none of them zero, whose forces are about 1 eV/Å. Shared: do not change it."""
+    torch.manual_seed(seed)
+    model = Transformer(SHAPES[shape])
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(0.7).add_(0.05 * torch.randn_like(p))
+        model.energy_offsets.copy_(-10.0 * torch.arange(1, len(SPECIES) + 1))
+        forces = model(calibration()).forces
+        model.energy_scale.mul_(FORCE / forces.square().mean().sqrt())
+    return model
+
+
+@cache
+def prepared(shape: str, recipe: str) -> Transformer:
+    """The model of this shape ready for quantization-aware training. Shared: do not change it."""
+    return prepare(float_model(shape), RECIPES[recipe], [calibration()]).eval()
+
+
+@cache
+def forcefield(shape: str, recipe: str, dtype: torch.dtype = torch.float32) -> ForceField:
+    """The deployed form of this model. Shared: do not change it."""
+    return ForceField(freeze(prepared(shape, recipe)), RECIPES[recipe]).to(dtype=dtype)
+
+
+@cache
+def calibration() -> Graph:
+    return collate([build_graph(cluster(6 + seed, seed), CUTOFF) for seed in range(4)])
+
+
+def cluster(atoms: int = 6, seed: int = 0, spacing: float = 1.0) -> Structure:
+    """Atoms at random places, none closer than `spacing` Å, each within 2.5 Å of the first ones."""
+    rng = np.random.default_rng(seed)
+    places: list[np.ndarray] = []
+    while len(places) < atoms:
+        x = rng.uniform(-1, 1, 3) * spacing * (atoms ** (1 / 3))
+        if all(np.linalg.norm(x - p) > spacing for p in places):
+            places.append(x)
+    return Structure(species=rng.choice(SPECIES, atoms), positions=np.array(places))
+
+
+def named(name: str) -> Structure:
+    """A molecule of ASE's collection, turned away from the axes."""
+    atoms = molecule(name)
+    atoms.rotate(37.0, (1.0, 2.0, 3.0))
+    return Structure(species=atoms.numbers, positions=atoms.positions)
+
+
+def crystal(edge: float = 3.3) -> Structure:
+    """Two atoms in a triclinic cell that is smaller than the cutoff."""
+    cell = edge * np.array([[1.0, 0.0, 0.0], [0.2, 1.1, 0.0], [-0.1, 0.15, 0.95]])
+    return Structure(species=np.array([6, 8]), positions=np.array([[0.1, 0.0, 0.2], [1.5, 1.9, 1.4]]), cell=cell,
+                     pbc=(True, True, True))
+
+
+def at(structure: Structure, positions: ArrayLike) -> Structure:
+    """The structure with its atoms moved."""
+    return Structure(species=structure.species, positions=np.asarray(positions), cell=structure.cell, pbc=structure.pbc)
+
+
+def predict(field: ForceField, structure: Structure) -> Prediction:
+    return field.predict(field.graph(structure))

@@ -30,8 +30,11 @@ class Rule(_Frozen):
         input: bits of the input activations of a linear leaf; None for float.
         vectors: format of vector features; None for float.
         higher: format of the degrees above 1 where `vectors` cannot code them; None for the same.
-        granularity: one weight step for each output channel, or one for the tensor.
-        calibration: first steps from the largest value ("max") or from the least squared error ("mse").
+        granularity: a step for each channel (output channels of weights, channels of activations and of vector features),
+            or one for the tensor.
+        calibration: first steps of weights from the largest value ("max") or from the least squared error ("mse").
+        headroom: range of activations and vector features, relative to the largest value seen in calibration. A value
+            beyond the range loses its gradient, and with it a force; a little coarser is the lesser evil.
     """
 
     match: str
@@ -41,6 +44,7 @@ class Rule(_Frozen):
     higher: VectorFormat | None = None
     granularity: Literal["channel", "tensor"] = "channel"
     calibration: Literal["max", "mse"] = "mse"
+    headroom: float = Field(default=1.0, ge=1.0)
 
     def matches(self, name: str, role: str) -> bool:
         """Return whether the rule is meant for this leaf."""
@@ -153,17 +157,17 @@ def _value(text: str) -> int | float | str:
 
 
 def _geometry_aware(name: str, weight: Bits, activation: Bits | None, description: str) -> Recipe:
-    edge = max(weight, 8)  # first and last layers
+    edge, room = max(weight, 8), 1.5  # bits of first and last layers; headroom
     vectors = None if activation is None else MDDQ(
         magnitude=LinearMagnitude(bits=activation), direction=ComponentDirection(bits=activation), aligned=True)
     return Recipe(name=name, description=description, rules=(
         Rule(match="first", weight=edge),
-        Rule(match="last", weight=edge, input=activation),
+        Rule(match="last", weight=edge, input=None if activation is None else 16, headroom=2.0),
         Rule(match="radial", weight=weight),  # functions of one distance: basis, envelope and activations in float
-        Rule(match="contraction", weight=edge, input=activation),  # few weights, and every filter hangs on them
-        Rule(match="scalar", weight=weight, input=activation),
+        Rule(match="contraction", weight=edge, input=activation, headroom=room),  # few weights, and every filter hangs on them
+        Rule(match="scalar", weight=weight, input=activation, headroom=room),
         Rule(match="vector", weight=weight),
-        Rule(match="feature", vectors=vectors)))
+        Rule(match="feature", vectors=vectors, headroom=room)))
 
 
 def _plain(name: str, vectors: VectorFormat, schedule: Schedule, description: str, weight: Bits = 8,
@@ -171,7 +175,7 @@ def _plain(name: str, vectors: VectorFormat, schedule: Schedule, description: st
     scalars = tuple(Rule(match=role, weight=weight, input=8, granularity="tensor", calibration="max")
                     for role in ("first", "radial", "contraction", "scalar", "vector", "last"))
     return Recipe(name=name, description=description, schedule=schedule,
-                  rules=(*scalars, Rule(match="feature", vectors=vectors, higher=higher)))
+                  rules=(*scalars, Rule(match="feature", vectors=vectors, higher=higher, granularity="tensor")))
 
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (

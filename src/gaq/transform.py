@@ -106,10 +106,12 @@ def freeze(model: Transformer) -> Transformer:
     """Return the deployed copy of a prepared model: weights packed at their bit width, steps settled."""
     frozen = copy.deepcopy(model)
     for _, module in leaves(frozen):
-        if isinstance(module, (QuantizedLinear, QuantizedVectorLinear, QuantizedEmbedding)):
-            module.weight = module.weight.frozen()
         if isinstance(module, QuantizedLinear) and module.inputs is not None:
-            module.inputs = InputCodes(FixedScale(module.inputs.scale()), module.inputs.fmt)
+            step = module.inputs.scale()
+            module.weight = module.weight.frozen(step)
+            module.inputs = InputCodes(FixedScale(step), module.inputs.fmt)
+        elif isinstance(module, (QuantizedLinear, QuantizedVectorLinear, QuantizedEmbedding)):
+            module.weight = module.weight.frozen()
     for name, module in list(leaves(frozen)):
         if isinstance(module, QuantizedVectors):
             _replace(frozen, name, module.frozen())
@@ -179,7 +181,8 @@ def _low_bit(name: str, leaf: nn.Module, rule: Rule, recipe: Recipe, seen: Obser
         return None
     role = str(leaf.role)
     if isinstance(leaf, Linear):
-        return QuantizedLinear(role, _weight(leaf.weight, rule), leaf.bias, _input_codes(name, rule, recipe, seen))
+        inputs = _input_codes(name, leaf.weight.shape[1], rule, recipe, seen)
+        return QuantizedLinear(role, _weight(leaf.weight, rule, inputs.scale() if inputs else None), leaf.bias, inputs)
     if isinstance(leaf, VectorLinear):
         return QuantizedVectorLinear(role, _weight(leaf.weight, rule), len(leaf.slices))
     if isinstance(leaf, Embedding):
@@ -187,26 +190,30 @@ def _low_bit(name: str, leaf: nn.Module, rule: Rule, recipe: Recipe, seen: Obser
     raise TypeError(f"leaf {name} of type {type(leaf).__name__} is quantized already; prepare the float model instead")
 
 
-def _weight(weight: Tensor, rule: Rule) -> Weight:
+def _weight(weight: Tensor, rule: Rule, step: Tensor | None = None) -> Weight:
     if rule.weight is None:
         return FloatWeight(weight)
     fmt = IntFormat(bits=rule.weight)
     choose = scale_from_max if rule.calibration == "max" else scale_from_mse
+    folded = weight.detach() if step is None else weight.detach() * step.detach()
     if rule.granularity == "tensor":
-        return MasterWeight(weight, choose(weight, fmt).reshape((1,) * weight.dim()), fmt)
-    rows = weight.detach().flatten(0, -2)
+        return MasterWeight(weight, choose(folded, fmt).reshape((1,) * weight.dim()), fmt)
+    rows = folded.flatten(0, -2)
     return MasterWeight(weight, choose(rows, fmt, channel_axis=0).reshape(*weight.shape[:-1], 1), fmt)
 
 
-def _input_codes(name: str, rule: Rule, recipe: Recipe, seen: Observations | None) -> InputCodes | None:
+def _input_codes(name: str, channels: int, rule: Rule, recipe: Recipe, seen: Observations | None) -> InputCodes | None:
     if rule.input is None:
         return None
     fmt = IntFormat(bits=rule.input)
+    by_channel = rule.granularity == "channel"
     if seen is None:
-        scale = torch.ones(())
+        scale = torch.ones(channels if by_channel else ())
     else:
-        choose = scale_from_max if rule.calibration == "max" else scale_from_mse
-        scale = choose(torch.cat(seen.inputs[name]), fmt)
+        rows = torch.cat(seen.inputs[name]) * rule.headroom
+        scale = scale_from_max(rows, fmt)
+        if by_channel:  # the geometric mean leaves half of the unevenness to the weights, which have fewer bits
+            scale = (scale * scale_from_max(rows, fmt, channel_axis=1).squeeze(0)).sqrt()
     kind = ProtectedInputCodes if recipe.schedule.protection else InputCodes
     return kind(LearnedScale(scale), fmt)
 
@@ -223,11 +230,22 @@ def _vector_quantizer(name: str, leaf: VectorQuantizer, rule: Rule, seen: Observ
         if not fmt.supports(degree):
             raise ConfigError(f"{name}: {fmt.model_dump()} cannot code degree {degree}; set feature.higher, or take a "
                               "direction for any degree ('component', 'kmeans')")
-        v = _vectors(seen.vectors[name], degree, fmt) if seen is not None else torch.randn(64, 2 * degree + 1, 8)
+        v = _vectors(seen.vectors[name], degree, fmt) if seen is not None else torch.randn(
+            64, 2 * degree + 1, leaf.channels)
         formats.append(fmt)
-        scales.append(LearnedScale(fmt.initial_scale(v, degree).float() if seen is not None else torch.ones(())))
+        scales.append(LearnedScale(_vector_scale(v, degree, fmt, rule, known=seen is not None)))
         points.append(fmt.initial_points(v, degree, seed=0))
     return QuantizedVectors(str(leaf.role), tuple(formats), scales, points)
+
+
+def _vector_scale(v: Tensor, degree: int, fmt: VectorFormat, rule: Rule, known: bool) -> Tensor:
+    """Return the scale of a vector format: one for each channel, or one in all; 1 where nothing was observed."""
+    v = v * rule.headroom
+    if rule.granularity == "tensor":
+        return fmt.initial_scale(v, degree).float() if known else torch.ones(())
+    if not known:
+        return torch.ones(v.shape[-1])
+    return torch.stack([fmt.initial_scale(v[..., c : c + 1], degree) for c in range(v.shape[-1])]).float()
 
 
 def _vectors(samples: list[tuple[Tensor, Geometry]], degree: int, fmt: VectorFormat) -> Tensor:

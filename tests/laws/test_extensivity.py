@@ -14,7 +14,7 @@ from gaq.recipe import RECIPES
 def test_two_molecules_far_apart(shape: str, recipe: str) -> None:
     field, first, second = forcefield(shape, recipe, torch.float64), cluster(6, seed=7), named("H2O")
     pair = Structure(species=np.concatenate([first.species, second.species]),
-                     positions=np.concatenate([first.positions, second.positions + [40.0, 0.0, 0.0]]))
+                     positions=np.concatenate([first.positions, second.positions + np.array([40.0, 0, 0])]))
     one, two, both = (predict(field, s) for s in (first, second, pair))
     torch.testing.assert_close(both.energy, one.energy + two.energy, rtol=0, atol=1e-9)
     torch.testing.assert_close(both.forces, torch.cat([one.forces, two.forces]), rtol=0, atol=1e-9)
@@ -39,9 +39,10 @@ def test_a_supercell_of_eight(shape: str, recipe: str) -> None:
 def test_periodicity_in_one_direction(recipe: str) -> None:
     """A chain with period 3 Å, described by one atom and by two."""
     field = forcefield("robust", recipe, torch.float64)
-    one = Structure(species=np.array([6]), positions=np.zeros((1, 3)), cell=np.diag([3.0, 0, 0]), pbc=(True, False, False))
-    two = Structure(species=np.array([6, 6]), positions=np.array([[0.0, 0, 0], [3.0, 0, 0]]), cell=np.diag([6.0, 0, 0]),
-                    pbc=(True, False, False))
+    x_only = (True, False, False)
+    one = Structure(species=np.array([6]), positions=np.zeros((1, 3)), cell=np.diag([3.0, 0, 0]), pbc=x_only)
+    two = Structure(species=np.array([6, 6]), positions=np.array([[0.0, 0, 0], [3.0, 0, 0]]),
+                    cell=np.diag([6.0, 0, 0]), pbc=x_only)
     assert len(field.graph(one).centers) == 2
     torch.testing.assert_close(predict(field, two).energy, 2 * predict(field, one).energy, rtol=0, atol=1e-10)
     assert predict(field, two).forces.abs().max() < 1e-10

@@ -1,4 +1,4 @@
-"""The model that is trained, the one that is deployed, and the one that comes back from a file compute the same bits."""
+"""The model that is trained, the one that is deployed and the one that comes from a file compute the same bits."""
 
 from pathlib import Path
 

@@ -6,8 +6,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import ALIGNED, CODED, FORCE, SHAPES, SMOOTH, at, calibration, cluster, crystal, float_model, forcefield, named
-from tiny import predict
+from tiny import (
+    ALIGNED,
+    CODED,
+    FORCE,
+    SHAPES,
+    SMOOTH,
+    at,
+    calibration,
+    cluster,
+    crystal,
+    float_model,
+    forcefield,
+    named,
+    predict,
+)
 
 from gaq.forcefield import ForceField
 from gaq.graph import Graph, Structure, collate
@@ -18,8 +31,8 @@ from gaq.transform import freeze, prepare
 
 EXACT = 1e-10  # eV and eV/Å, of forces of 1 eV/Å
 AXIAL = ("CO2", "C2H2", "CH4")  # atoms on a threefold or continuous axis
-AXES = pytest.mark.xfail(reason="so3.local_frames: the unique axis is not the polar axis of the harmonics, and one shell "
-                                "of neighbours does not always fix a frame")
+AXES = pytest.mark.xfail(reason="so3.local_frames: the unique axis is not the polar axis of the harmonics, and one "
+                                "shell of neighbours does not always fix a frame")
 ROTATIONS = random_rotations(16, torch.Generator().manual_seed(3))
 
 

@@ -46,6 +46,7 @@ class Program(TyperGroup):
 
 
 app = typer.Typer(cls=Program, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  rich_markup_mode="markdown",
                   help="Geometry-aware quantization of equivariant force fields: train, compress, check, simulate.")
 data = typer.Typer(no_args_is_help=True, help="Get, make and look at reference data.")
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gaq.cli import options
-from gaq.cli.structures import read_structure
 from gaq.cli.terminal import BYTES, FRAMES, meter, show
 from gaq.errors import ConfigError, DataError, GaqError, Interrupted
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 def get(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="rmd17 or qm9.")],
-    molecule: Annotated[str | None, typer.Argument(metavar="[MOLECULE]", help=(
+    molecule: Annotated[str | None, typer.Argument(metavar="MOLECULE", help=(
         "For rmd17: azobenzene, ethanol, ..., or all for everything with the official splits (1 GB)."))] = None,
 ) -> None:
     """Download a public data set.
@@ -34,7 +33,7 @@ def get(
 
 def label(
     out: Annotated[Path, typer.Option("--out", metavar="FRAMES.extxyz", help="The frames to write.")],
-    structure: Annotated[str | None, typer.Argument(metavar="[STRUCTURE]", help=(
+    structure: Annotated[str | None, typer.Argument(metavar="STRUCTURE", help=(
         "Start: a structure file, or a molecule by name, as ethanol."))] = None,
     relabel: Annotated[str | None, typer.Option("--relabel", metavar="FRAMES", help=(
         "Give these frames new energies and forces instead of making frames."))] = None,
@@ -55,6 +54,7 @@ def label(
     from gaq.data import KeyMap, load_frames
     from gaq.data.label import label as simulate
     from gaq.data.label import relabel as calculate
+    from gaq.data.label import structure_from
 
     options.check_writable(out)
     if (structure is None) == (relabel is None):
@@ -65,7 +65,7 @@ def label(
         title = f"{method} for {frames} frames"
     else:
         assert structure is not None  # one of the two is given
-        made = simulate(read_structure(structure), method=method, temperature=temperature, frames=frames,
+        made = simulate(structure_from(structure), method=method, temperature=temperature, frames=frames,
                         interval_fs=interval, seed=seed, chains=chains, workers=workers, charge=charge,
                         multiplicity=multiplicity)
         title = f"{frames} frames of {structure}, {method} at {temperature:g} K"

@@ -23,7 +23,7 @@ PRECISIONS = ("float32", "float64")
 
 
 def evaluate(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="One or more model files.")],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="One or more model files.")],
     data: options.Data,
     frames: Annotated[int | None, typer.Option("--frames", min=1, help=(
         "Take so many frames at random; all of them otherwise."))] = None,
@@ -83,7 +83,7 @@ def evaluate(
 
 
 def report(
-    results: Annotated[list[Path], typer.Argument(metavar="RESULTS.json...", help="Files of `gaq evaluate --json`.")],
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS.json", help="Files of `gaq evaluate --json`.")],
     out: Annotated[Path, typer.Option("--out", metavar="PAGE.html", help="The page to write.")],
 ) -> None:
     """Make one HTML page of results.

@@ -22,7 +22,7 @@ FLOAT = "float"
 
 
 def info(
-    model: Annotated[Path | None, typer.Argument(metavar="[MODEL]", help="Model file (.safetensors).")] = None,
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="Model file (.safetensors).")] = None,
 ) -> None:
     """Show the program and this machine, or what is in a model file.
 
@@ -44,8 +44,6 @@ def _installation() -> dict[str, str]:
 
     machine = hardware()
     devices = ["cpu", *(f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        devices.append("mps")
     return {"gaq": version("gaq"), "python": sys.version.split()[0], "torch": machine["torch"], "cpu": machine["cpu"],
             "threads": str(machine["threads"]), "devices": ", ".join(devices),
             "labels": ", ".join(f"{levels} {_installed(package)}" for levels, package in

@@ -14,17 +14,20 @@ if TYPE_CHECKING:
     from gaq.forcefield import ForceField
 
 SOURCES = "a file with energies and forces (extxyz, npz, ...), or a name such as rmd17:azobenzene:1:test"
+LABELS, COMPUTING = "Labels in a file", "Computing"  # headings in the help
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file (.safetensors).")]
 Data = Annotated[str, typer.Option("--data", metavar="SRC", help=f"Reference frames: {SOURCES}.")]
-Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, mps.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; PyTorch chooses otherwise.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Start of the random numbers.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
-EnergyKey = Annotated[str, typer.Option("--energy-key", help="Name of the energy in the file, or none.")]
-ForcesKey = Annotated[str, typer.Option("--forces-key", help="Name of the forces in the file, or none.")]
-EnergyUnit = Annotated[str, typer.Option("--energy-unit", help="Unit in the file: eV, kcal/mol, kJ/mol, Ha, meV.")]
-LengthUnit = Annotated[str, typer.Option("--length-unit", help="Unit in the file: Ang, Bohr, nm.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.", rich_help_panel=COMPUTING)]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, rich_help_panel=COMPUTING, help=(
+    "CPU threads; PyTorch chooses otherwise."))]
+EnergyKey = Annotated[str, typer.Option("--energy-key", rich_help_panel=LABELS, help="Name of the energy, or none.")]
+ForcesKey = Annotated[str, typer.Option("--forces-key", rich_help_panel=LABELS, help="Name of the forces, or none.")]
+EnergyUnit = Annotated[str, typer.Option("--energy-unit", rich_help_panel=LABELS, help=(
+    "eV, kcal/mol, kJ/mol, Ha or meV."))]
+LengthUnit = Annotated[str, typer.Option("--length-unit", rich_help_panel=LABELS, help="Ang, Bohr or nm.")]
 
 
 def key_map(energy: str, forces: str, energy_unit: str, length_unit: str) -> "KeyMap":
@@ -60,10 +63,11 @@ def check_device(name: str) -> None:
     import torch
 
     try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        advice = "this PyTorch sees no CUDA device" if name.startswith("cuda") else "PyTorch cannot compute there"
-        raise ConfigError(f"device {name!r} cannot be used: {advice}; take cpu, or look at `gaq info`") from error
+        torch.zeros(1, dtype=torch.float64, device=name).item()
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = "PyTorch finds no CUDA device" if name.startswith("cuda") else "PyTorch has none for float64"
+        raise ConfigError(f"device {name!r} cannot be used: {reason}; `gaq info` lists the devices of this machine"
+                          ) from error
 
 
 def use_threads(count: int | None) -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gaq.cli import options
-from gaq.cli.structures import read_structure
 from gaq.cli.terminal import meter, show, steps_of
 
 if TYPE_CHECKING:
@@ -33,11 +32,12 @@ def md(
 
     A run can be stopped with Ctrl-C at any time, and goes on with --resume.
     """
+    from gaq.data.label import structure_from
     from gaq.md.drivers import run_md
 
     options.use_threads(threads)
     forcefield = options.load_model(model, device)
-    start = read_structure(structure)
+    start = structure_from(structure)
     with meter(f"{ensemble.upper()} with {forcefield.recipe.name}", steps_of(timestep), "starting") as told:
         result = run_md(forcefield, start, ensemble=ensemble, temperature_K=temperature, timestep_fs=timestep,
                         steps=steps, every=every, out=out, seed=seed, resume=resume,
@@ -51,7 +51,7 @@ def _summary(result: "MDResult") -> None:
     if result.ms_per_step:
         show(f"{result.ms_per_step:.3g} ms/step, {86.4 * result.timestep_fs / result.ms_per_step:.3g} ns/day")
     if result.drift is not None:
-        drift = result.drift
-        show(f"drift of the total energy {drift.slope_meV_atom_ps:+.3g} ± {drift.standard_error_meV_atom_ps:.2g} "
-             "meV/atom/ps")
+        error = result.drift.standard_error_meV_atom_ps  # unknown for very short runs
+        show(f"drift of the total energy {result.drift.slope_meV_atom_ps:+.3g}"
+             f"{'' if error is None else f' ± {error:.2g}'} meV/atom/ps")
     show(f"wrote {result.trajectory} ({len(result.time_ps)} frames)")

@@ -51,7 +51,7 @@ def quantize(
         "w4a8, w8a8, w4a16, w4, or for comparison int8-naive, svq-kmeans, degree-quant."))] = "w4a8",
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="ROLE.FIELD=VALUE", help=(
         "Change the recipe, e.g. --set scalar.input=12 or --set schedule.lee_weight=0.1; may be repeated."))] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", help="Time for the training [default: 10].")] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Time for the training; 10 if not given.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Length of the training, instead of --minutes.")] = None,
     no_train: Annotated[bool, typer.Option("--no-train", help="Only calibrate: quick, less exact.")] = False,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
@@ -73,7 +73,7 @@ def quantize(
     Trains with the rounding in place. The recipe w4a8 stores weights in 4 bits and activations in 8, and rounds vector
     features in local frames, which keeps the symmetry under rotations.
     """
-    from gaq.data import load_frames
+    from gaq.data import check_training_size, load_frames
     from gaq.recipe import load_recipe
     from gaq.train import quantize as compress
 
@@ -91,6 +91,8 @@ def quantize(
     labelled = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
     if frames is not None:
         labelled = labelled.take(frames, settings.seed if settings else 0)
+    if settings is not None:
+        check_training_size(labelled, allow_more=False)
     with meter(f"quantizing to {chosen.name}", STEPS, "calibrating") as told:
         log = _Log(told)
         forcefield = compress(original, chosen, labelled, settings, folder=folder, resume=resume, watch=log)

@@ -32,10 +32,10 @@ class RobustAttention(nn.Module):
         temperature = MAX_TEMPERATURE * torch.sigmoid(self.temperature_logit)
         q = _unit(query.unflatten(-1, (self.heads, -1))) * temperature[:, None]
         k = _unit(key.unflatten(-1, (self.heads, -1)))
-        logits = (q[centers] * k[neighbours]).sum(-1) + torch.tanh(filters)
+        logits = (q.index_select(0, centers) * k.index_select(0, neighbours)).sum(-1) + torch.tanh(filters)
         weights = envelope[:, None] * torch.exp(logits)
         total = weights.new_ones(query.shape[0], self.heads).index_add(0, centers, weights)
-        return weights / total[centers]
+        return weights / total.index_select(0, centers)
 
 
 class So3kratesAttention(nn.Module):
@@ -53,7 +53,8 @@ class So3kratesAttention(nn.Module):
     def forward(self, query: Tensor, key: Tensor, filters: Tensor, envelope: Tensor, centers: Tensor,
                 neighbours: Tensor) -> Tensor:
         """Return a_ij of shape (E, H) from query, key (N, F), filters (E, F), envelope (E,)."""
-        products = (query[centers] * key[neighbours] * filters).unflatten(-1, (self.heads, -1)).sum(-1)
+        pairs = query.index_select(0, centers) * key.index_select(0, neighbours)
+        products = (pairs * filters).unflatten(-1, (self.heads, -1)).sum(-1)
         return products * (self.scale * envelope)[:, None]
 
 

@@ -1,6 +1,7 @@
 """Blocks of the Euclidean transformer, written once in float and blind to precision.
 
 Shapes: N atoms, E edges, F scalar channels, C vector channels, L degrees, M = (L+1)² - 1 components, H heads.
+Atoms give values to edges by `index_select`: the derivative of indexing adds in an order that depends on threads.
 """
 
 import torch
@@ -58,7 +59,7 @@ class NeighbourEmbedding(nn.Module):
     def forward(self, species: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
         """Return scalars (N, F) and vectors (N, M, C)."""
         filters = self.filters(geometry.basis) * geometry.envelope[:, None]
-        messages = filters * self.other(species)[geometry.neighbours]
+        messages = filters * self.other(species).index_select(0, geometry.neighbours)
         x = self.own(species) + geometry.sum_at_centers(messages[:, : self.scalars])
         v = geometry.sum_at_centers(self.by_degree.scale(messages[:, self.scalars :], geometry.harmonics[:, :, None]))
         return x, v
@@ -81,7 +82,7 @@ class EdgeFilter(nn.Module):
     def forward(self, v: Tensor, geometry: Geometry) -> Tensor:
         """Return shape (E, width) from vector features (N, M, C)."""
         projected = self.project(v)
-        difference = projected[geometry.neighbours] - projected[geometry.centers]
+        difference = projected.index_select(0, geometry.neighbours) - projected.index_select(0, geometry.centers)
         return self.radial(geometry.basis) + self.contraction(self.by_degree.sum(difference * difference))
 
 
@@ -100,7 +101,7 @@ class AttentionBlock(nn.Module):
         self.key = Linear(scalars, scalars, "scalar", bias=False)
         self.value = Linear(scalars, scalars + self.gates, "scalar")
         self.output = Linear(scalars, scalars, "scalar", bias=False)
-        self.feature = VectorQuantizer(max_degree)
+        self.feature = VectorQuantizer(vectors, max_degree)
         self.mix = VectorLinear(vectors, vectors, max_degree)
         self.attention = ATTENTIONS[attention](scalars, heads)
         width = scalars + 2 * self.gates + self.attention.filter_width
@@ -108,7 +109,7 @@ class AttentionBlock(nn.Module):
         self.by_degree = ByDegree(max_degree)
         head_of = torch.cat([torch.arange(scalars) * heads // scalars,
                              (torch.arange(vectors) * heads // vectors).repeat(2 * max_degree)])
-        self.register_buffer("head_of", head_of, persistent=False)
+        self.register_buffer("of_head", functional.one_hot(head_of, heads).T.float(), persistent=False)
 
     def forward(self, x: Tensor, v: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
         """Return updated scalars (N, F) and vectors (N, M, C)."""
@@ -118,12 +119,12 @@ class AttentionBlock(nn.Module):
         filters = self.filters(rounded, geometry)
         filters, attention_filters = filters.split([self.scalars + 2 * self.gates, self.attention.filter_width], -1)
         weights = self.attention(self.query(h), self.key(h), attention_filters, geometry.envelope, i, j)
-        filters = filters * weights[:, self.head_of]
+        filters = filters * (weights @ self.of_head)  # each channel takes the weight of its head
         own, carried = filters.split([self.scalars + self.gates, self.gates], -1)
-        messages, gates = (own * self.value(h)[j]).split([self.scalars, self.gates], -1)
+        messages, gates = (own * self.value(h).index_select(0, j)).split([self.scalars, self.gates], -1)
         x = x + self.output(geometry.sum_at_centers(messages))
         vectors = self.by_degree.scale(gates, geometry.harmonics[:, :, None])
-        vectors = vectors + self.by_degree.scale(carried, self.mix(rounded)[j])
+        vectors = vectors + self.by_degree.scale(carried, self.mix(rounded).index_select(0, j))
         return x, v + geometry.sum_at_centers(vectors)
 
 
@@ -138,7 +139,7 @@ class InteractionBlock(nn.Module):
         self.scalars, self.vectors = scalars, vectors
         gates = vectors * max_degree
         self.norm = nn.LayerNorm(scalars)
-        self.feature = VectorQuantizer(max_degree)
+        self.feature = VectorQuantizer(vectors, max_degree)
         self.mix = VectorLinear(vectors, 2 * vectors, max_degree)
         self.update = Mlp(scalars + gates, scalars, scalars + gates, "scalar")
         self.by_degree = ByDegree(max_degree)

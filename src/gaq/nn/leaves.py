@@ -66,16 +66,16 @@ class Embedding(nn.Module):
 
     def forward(self, indices: Tensor) -> Tensor:
         """Return shape (N, width)."""
-        return self.weight[indices]
+        return self.weight.index_select(0, indices)
 
 
 class VectorQuantizer(nn.Module):
     """The place where vector features (N, M, C) are rounded in a low-bit model; the identity in float."""
 
-    def __init__(self, max_degree: int, role: str = "feature") -> None:
+    def __init__(self, channels: int, max_degree: int, role: str = "feature") -> None:
         super().__init__()
         self.role = role
-        self.max_degree = max_degree
+        self.channels, self.max_degree = channels, max_degree
 
     def forward(self, v: Tensor, geometry: Geometry) -> Tensor:
         """Return v unchanged; a quantized form may ask the geometry for local frames."""

@@ -146,11 +146,11 @@ class Transformer(nn.Module):
 def edge_vectors(graph: Graph, positions: Tensor, strain: Tensor | None = None) -> Tensor:
     """Return r_ij = x_j - x_i + S_ij · cell of shape (E, 3), Å, optionally strained by (1 + ε), ε (B, 3, 3)."""
     structure = graph.batch[graph.centers]
-    vectors = positions[graph.neighbours] - positions[graph.centers]
+    vectors = positions.index_select(0, graph.neighbours) - positions.index_select(0, graph.centers)
     vectors = vectors + torch.einsum("ev,eva->ea", graph.shifts, graph.cell[structure])
     if strain is not None:
         symmetric = 0.5 * (strain + strain.mT)
-        vectors = vectors + torch.einsum("eab,eb->ea", symmetric[structure], vectors)
+        vectors = vectors + torch.einsum("eab,eb->ea", symmetric.index_select(0, structure), vectors)
     return vectors
 
 

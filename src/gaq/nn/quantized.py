@@ -1,7 +1,12 @@
 """Low-bit forms of the leaves: the same class serves training and deployment, only the source of its codes differs.
 
-Scales are factored out of the product, y = (codes(x) · codes(W)ᵀ) (s_x s_W) + b, so that a model whose weights are master
-copies in float (`MasterWeight`), one whose weights are packed bytes (`PackedWeight`), and integer hardware compute the same.
+Steps are factored out of the product: the input's step, one for each channel, is folded into the weight before that is
+rounded, and the weight's step, one for each output, stands outside,
+
+    y = (codes(x / s_x) · codes(W s_x / s_W)ᵀ) s_W + b.
+
+So a model whose weights are master copies in float (`MasterWeight`), one whose weights are packed bytes (`PackedWeight`),
+and integer hardware compute the same, and channels of any size get all the codes there are.
 """
 
 import torch
@@ -42,17 +47,18 @@ class FixedScale(nn.Module):
 
 
 class FloatWeight(nn.Module):
-    """A weight that stays in float: its codes are its values, with a scale of 1."""
+    """A weight that stays in float: its codes are its values times the input's step, with a scale of 1."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight.detach().clone())
 
-    def forward(self) -> tuple[Tensor, Tensor]:
+    def forward(self, step: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return (codes, scale)."""
-        return self.weight, self.weight.new_ones((1,) * self.weight.dim())
+        weight = self.weight if step is None else self.weight * step
+        return weight, weight.new_ones((1,) * weight.dim())
 
-    def frozen(self) -> "FloatWeight":
+    def frozen(self, step: Tensor | None = None) -> "FloatWeight":
         """Return the deployed form."""
         return FloatWeight(self.weight)
 
@@ -66,14 +72,14 @@ class MasterWeight(nn.Module):
         self.weight = nn.Parameter(weight.detach().clone())
         self.scale = LearnedScale(scale)
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Return (codes, scale), whole numbers in float."""
+    def forward(self, step: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return (codes, scale), whole numbers in float, with the input's step folded in."""
         scale = self.scale()
-        return codes(self.weight, scale, self.fmt), scale
+        return codes(self.weight if step is None else self.weight * step, scale, self.fmt), scale
 
-    def frozen(self) -> "PackedWeight":
+    def frozen(self, step: Tensor | None = None) -> "PackedWeight":
         """Return the deployed form."""
-        whole, scale = self()
+        whole, scale = self(step)
         return PackedWeight(whole.detach(), scale.detach(), self.fmt)
 
 
@@ -87,14 +93,14 @@ class PackedWeight(nn.Module):
         self.register_buffer("scale", scale.detach().clone())
         self._unpacked: Tensor | None = None
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Return (codes, scale), whole numbers in float."""
+    def forward(self, step: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return (codes, scale), whole numbers in float; the input's step is in them already."""
         if self._unpacked is None or self._unpacked.dtype != self.scale.dtype or (
                 self._unpacked.device != self.scale.device):
             self._unpacked = unpack(self.packed, self.fmt, self.shape).to(self.scale)
         return self._unpacked, self.scale
 
-    def frozen(self) -> "PackedWeight":
+    def frozen(self, step: Tensor | None = None) -> "PackedWeight":
         """Return itself."""
         return self
 
@@ -108,7 +114,7 @@ Scale = LearnedScale | FixedScale
 
 
 class InputCodes(nn.Module):
-    """Codes of an activation with one static step for the whole tensor: batch-independent and smooth at the cutoff."""
+    """Codes of an activation with static steps, one or one for each channel: a batch changes nothing."""
 
     def __init__(self, scale: Scale, fmt: IntFormat) -> None:
         super().__init__()
@@ -142,7 +148,7 @@ class ProtectedInputCodes(InputCodes):
 
 
 class QuantizedLinear(nn.Module):
-    """Low-bit `leaves.Linear`: y = (codes(x) · codes(W)ᵀ) (s_x s_W) + b."""
+    """Low-bit `leaves.Linear`: y = (codes(x / s_x) · codes(W s_x / s_W)ᵀ) s_W + b."""
 
     def __init__(self, role: str, weight: Weight, bias: Tensor | None, inputs: InputCodes | None) -> None:
         super().__init__()
@@ -153,12 +159,11 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return shape (..., out)."""
-        whole, scale = self.weight()
-        scale = scale.squeeze(-1)
+        step = None
         if self.inputs is not None:
             x, step = self.inputs(x)
-            scale = step * scale
-        y = functional.linear(x, whole) * scale
+        whole, scale = self.weight(step)
+        y = functional.linear(x, whole) * scale.squeeze(-1)
         return y if self.bias is None else y + self.bias
 
 
@@ -190,7 +195,7 @@ class QuantizedEmbedding(nn.Module):
     def forward(self, indices: Tensor) -> Tensor:
         """Return shape (N, width)."""
         whole, scale = self.weight()
-        return (whole * scale)[indices]
+        return (whole * scale).index_select(0, indices)
 
 
 class QuantizedVectors(nn.Module):

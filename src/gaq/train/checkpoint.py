@@ -24,6 +24,7 @@ class Progress:
         best: least validation score so far, and the step it was reached at.
         stale: validations since.
         history: one row for each validation.
+        recent: losses of the steps since.
         seconds: time spent so far.
     """
 
@@ -34,6 +35,7 @@ class Progress:
     stale: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    recent: list[float] = field(default_factory=list)
 
 
 class State:

@@ -4,6 +4,8 @@ import copy
 import csv
 import io
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,7 +60,6 @@ class Loop:
         self.optimizer = _adamw(self.model, s)
         self.state = State(self.model, self.optimizer, s.ema)
         self.checkpoint = self.folder / "checkpoint.safetensors" if self.folder else None
-        self.recent: list[float] = []
 
     def run(self, resume: bool) -> Progress:
         """Train, and leave the best weights in the model.
@@ -73,19 +74,21 @@ class Loop:
             progress = Progress(steps=self.settings.steps or self._steps_in(self.settings.minutes or 0.0))
         writer = _tensorboard(self.folder)
         started = time.perf_counter() - progress.seconds
+        interrupts = HeldInterrupts()
         try:
-            while progress.step < progress.steps:
-                self._step(progress)
-                progress.seconds = time.perf_counter() - started
-                if progress.step % self.settings.validate_every == 0 or progress.step == progress.steps:
-                    self._validate(progress, writer)
-                if progress.step % self.settings.checkpoint_every == 0:
-                    self._save(progress)
-                self.watch(progress)
-                if self.settings.patience and progress.stale >= self.settings.patience:
-                    break
+            with interrupts:
+                while progress.step < progress.steps and not self._is_stale(progress):
+                    self._step(progress)
+                    progress.seconds = time.perf_counter() - started
+                    if progress.step % self.settings.validate_every == 0 or progress.step == progress.steps:
+                        self._validate(progress, writer)
+                    if progress.step % self.settings.checkpoint_every == 0:
+                        self._save(progress)
+                    self.watch(progress)
+                    interrupts.release()
         except KeyboardInterrupt:
-            self._save(progress)
+            if interrupts.pressed < 2:  # else it broke into a step, and the last checkpoint is what counts
+                self._save(progress)
             where = f"saved in {self.checkpoint}; go on with --resume" if self.checkpoint else "nothing was saved"
             raise Interrupted(f"stopped at step {progress.step} of {progress.steps}; {where}") from None
         finally:
@@ -117,7 +120,10 @@ class Loop:
         self.optimizer.step()
         progress.step += 1
         self.state.track(progress.step)
-        self.recent.append(float(loss.detach()))
+        progress.recent.append(float(loss.detach()))
+
+    def _is_stale(self, progress: Progress) -> bool:
+        return self.settings.patience is not None and progress.stale >= self.settings.patience
 
     def _vectors_released(self, progress: Progress) -> bool:
         return progress.step >= self.schedule.scalars_only * progress.steps
@@ -134,11 +140,11 @@ class Loop:
             progress.best, progress.best_step, progress.stale = score, progress.step, 0
             self.state.keep_best()
         row = {"step": progress.step, "phase": "all" if self._vectors_released(progress) else "scalars only",
-               "train_loss": sum(self.recent) / max(len(self.recent), 1),
+               "train_loss": sum(progress.recent) / max(len(progress.recent), 1),
                "energy_mae_meV": found.energy_mae * 1e3,
                "forces_mae_meV_A": None if found.forces_mae is None else found.forces_mae * 1e3,
                "seconds": round(progress.seconds, 1)}
-        self.recent.clear()
+        progress.recent.clear()
         progress.history.append(row)
         if writer is not None:
             for key in ("train_loss", "energy_mae_meV", "forces_mae_meV_A"):
@@ -162,6 +168,34 @@ class Loop:
             times.append(time.perf_counter() - begun)
         typical = sorted(times[2:])[len(times[2:]) // 2] * 1.05  # the optimizer's own share
         return max(int(minutes * 60 / typical), 1)
+
+
+class HeldInterrupts:
+    """Holds Ctrl-C back until a step is whole, for no checkpoint could hold half of one; a second Ctrl-C breaks in."""
+
+    def __init__(self) -> None:
+        self.pressed = 0
+        self.holding = False
+
+    def __enter__(self) -> None:
+        self.holding = (threading.current_thread() is threading.main_thread()
+                        and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+        if self.holding:
+            signal.signal(signal.SIGINT, self._press)
+
+    def __exit__(self, *details: object) -> None:
+        if self.holding:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def release(self) -> None:
+        """Raise the interrupt that was held back."""
+        if self.pressed:
+            raise KeyboardInterrupt
+
+    def _press(self, number: int, frame: object) -> None:
+        self.pressed += 1
+        if self.pressed > 1:
+            raise KeyboardInterrupt
 
 
 def rate_at(step: int, steps: int, warmup: int, final: float) -> float:

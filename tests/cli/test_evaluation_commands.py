@@ -1,0 +1,89 @@
+"""Evaluation and reports from the command line."""
+
+import json
+import shutil
+
+import pytest
+from invocation import invoke, one_error
+
+from gaq import load
+from gaq.report import read_results
+
+QUICK = ("--rotations", 2, "--lee-frames", 1, "--frames", 4)
+
+
+@pytest.fixture(scope="module")
+def evaluated(model, low_bit, frames, folder):
+    result = invoke("evaluate", model, low_bit, "--data", frames, *QUICK, "--json", folder / "results.json",
+                    "--title", "Springs", "--check-forces")
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_models_are_compared_in_a_table_and_a_file(evaluated, model, low_bit, folder):
+    results = read_results(folder / "results.json")
+    assert [entry["name"] for entry in results["models"]] == ["run", "w4a8"]
+    assert (results["title"], results["frames"], results["hardware"]["device"]) == ("Springs", 4, "cpu")
+    rows = [line.split() for line in evaluated.stdout.splitlines() if line.strip()]
+    assert [row[0] for row in rows].count("run") == 1 + 3  # comparison, and one row for each displacement
+    assert "LEE" in rows[0]
+    assert "…" not in evaluated.stdout
+    assert "w4a8: accuracy on 4 frames" in evaluated.stderr
+    assert "\x1b" not in evaluated.output
+
+
+def test_forces_are_compared_with_finite_differences(evaluated):
+    table = evaluated.stdout.partition("finite differences")[2]
+    float_rows = [line.split() for line in table.splitlines() if line.split()[:1] == ["run"]]
+    assert [row[1] for row in float_rows] == ["0.0001", "0.001", "0.01"]
+    assert float(float_rows[1][2]) < 20.0  # meV/Å, float32
+
+
+def test_results_become_a_page(evaluated, folder, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("old")
+    assert invoke("report", folder / "results.json", "--out", page).stdout == f"wrote {page}\n"
+    assert "Springs" in page.read_text()
+
+
+def test_float64_is_exact_and_does_not_change_the_size_of_the_file(model, frames, tmp_path):
+    result = invoke("evaluate", model, "--data", frames, *QUICK, "--dtype", "float64", "--json", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    results = json.loads((tmp_path / "r.json").read_text())
+    entry = results["models"][0]
+    assert entry["lee_forces_meV_A"]["max"] < 1e-8
+    assert entry["stored_bytes"] == sum(load(model).stored_bytes().values())
+    assert any("float64" in note for note in results["notes"])
+
+
+def test_models_of_one_name_are_told_apart(model, frames, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        shutil.copy(model, tmp_path / name / "w4.safetensors")
+    result = invoke("evaluate", *(tmp_path / name / "w4.safetensors" for name in ("a", "b")), "--data", frames, *QUICK,
+                    "--json", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    names = [entry["name"] for entry in json.loads((tmp_path / "r.json").read_text())["models"]]
+    assert names == [str(tmp_path / name / "w4.safetensors") for name in ("a", "b")]
+    assert "more than once" in one_error(invoke("evaluate", model, model, "--data", frames, *QUICK))
+
+
+def test_wrong_arguments(model, frames, tmp_path):
+    evaluate = ("evaluate", model, "--data", frames)
+    assert "'REF_energy'" in one_error(invoke(*evaluate, "--energy-key", "REF_enrgy"))
+    assert "'REF_forces'" in one_error(invoke(*evaluate, "--forces-key", "REF_force"))
+    assert "did you mean 'kcal/mol'" in one_error(invoke(*evaluate, "--energy-unit", "kcal-mol"))
+    assert "did you mean 'float64'" in one_error(invoke(*evaluate, "--dtype", "float46"))
+    assert "1 to 24" in one_error(invoke(*evaluate, "--frames", 100))
+    assert "folder" in one_error(invoke(*evaluate, "--json", tmp_path))
+    assert "cannot read" in one_error(invoke("report", tmp_path / "none.json", "--out", tmp_path / "p.html"))
+    (tmp_path / "r.json").write_text("{")
+    assert "truncated" in one_error(invoke("report", tmp_path / "r.json", "--out", tmp_path / "p.html"))
+    assert not (tmp_path / "p.html").exists()
+
+
+def test_labels_that_do_not_exist_are_left_out(model, frames, tmp_path):
+    lines = frames.read_text().replace("REF_forces", "other")
+    (tmp_path / "energies.extxyz").write_text(lines)
+    result = invoke("evaluate", model, "--data", tmp_path / "energies.extxyz", "--forces-key", "none", *QUICK)
+    assert result.exit_code == 0, result.output

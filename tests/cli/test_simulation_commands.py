@@ -1,0 +1,50 @@
+"""Molecular dynamics from the command line."""
+
+import ase.io
+import numpy as np
+import pytest
+from invocation import invoke, one_error
+
+from gaq.md import drivers
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "nvt"])
+def test_a_run_is_written_and_goes_on(model, frames, tmp_path, ensemble):
+    run = ("md", model, frames, "--ensemble", ensemble, "--temperature", 100, "--timestep", 0.25, "--every", 1,
+           "--seed", 3)
+    first = invoke(*run, "--steps", 3, "--out", tmp_path / "t.extxyz")
+    assert first.exit_code == 0, first.output
+    assert "ns/day" in first.stdout
+    assert ("drift" in first.stdout) == (ensemble == "nve")
+    assert "\x1b" not in first.output
+    assert "exists already" in one_error(invoke(*run, "--steps", 5, "--out", tmp_path / "t.extxyz"))
+    assert invoke(*run, "--steps", 5, "--out", tmp_path / "t.extxyz", "--resume").exit_code == 0
+    assert invoke(*run, "--steps", 5, "--out", tmp_path / "whole.extxyz").exit_code == 0
+    pieces, whole = ase.io.read(tmp_path / "t.extxyz", ":"), ase.io.read(tmp_path / "whole.extxyz", ":")
+    assert len(pieces) == len(whole) == 6
+    assert np.array_equal(pieces[-1].positions, whole[-1].positions)
+
+
+def test_ctrl_c_says_how_to_go_on(model, frames, tmp_path, monkeypatch):
+    record, out = drivers._Run._record, tmp_path / "t.extxyz"
+
+    def pressed(run):
+        record(run)
+        if run.step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(drivers._Run, "_record", pressed)
+    line = one_error(invoke("md", model, frames, "--steps", 50, "--every", 1, "--timestep", 0.1, "--out", out), 130)
+    assert "step 2 of 50" in line
+    assert "--resume" in line
+
+
+def test_wrong_arguments(model, frames, tmp_path):
+    md = ("md", model, frames, "--out", tmp_path / "t.extxyz")
+    assert "did you mean 'nve'" in one_error(invoke(*md, "--ensemble", "nvee"))
+    assert "timestep_fs" in one_error(invoke(*md, "--timestep", -1))
+    assert "ethanol" in one_error(invoke("md", model, "ethanoll", *md[3:]))
+    assert "does not know Cl" in one_error(invoke("md", model, "CH3Cl", *md[3:]))
+    (tmp_path / "nan.xyz").write_text("2\n\nH 0 0 0\nH 0 0 nan\n")
+    assert "finite" in one_error(invoke("md", model, tmp_path / "nan.xyz", *md[3:]))
+    assert not (tmp_path / "t.extxyz").exists()

@@ -1,0 +1,84 @@
+"""A mistake in a configuration is found before hours of training, and named."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gaq.errors import ConfigError
+from gaq.train import load_config
+
+GOOD = {"data": {"train": "frames.xyz"}, "optimization": {"steps": 100}, "out": "run"}
+
+
+def write(folder: Path, data: object) -> Path:
+    path = folder / "train.yaml"
+    path.write_text(data if isinstance(data, str) else yaml.safe_dump(data))
+    return path
+
+
+def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    assert config.model.cutoff == 5.0
+    assert config.optimization.batch_size == 5
+    assert config.data.keys.energy == "REF_energy"
+    assert config.data.keys.forces == "REF_forces"
+
+
+def test_overrides_are_applied(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD), ["model.layers=2", "optimization.learning_rate=1e-3", "out=elsewhere",
+                                                 "optimization.minutes=3", "data.frames=null"])
+    assert (config.model.layers, config.optimization.learning_rate, config.out) == (2, 1e-3, "elsewhere")
+    assert (config.optimization.steps, config.optimization.minutes) == (None, 3)  # one budget replaces the other
+
+
+@pytest.mark.parametrize(("override", "message"), [
+    ("model.layrs=2", r"unknown key 'model.layrs'; did you mean 'layers'\?"),
+    ("modell.layers=2", r"unknown key 'modell'; did you mean 'model'\?"),
+    ("optimization.learning_rate=-1", r"optimization.learning_rate: .*greater than 0.*given -1"),
+    ("optimization.batch_size=many", r"optimization.batch_size: .*integer.*given 'many'"),
+    ("model.basis=fourier", r"model.basis: .*'bessel'.*given 'fourier'"),
+    ("model.heads=3", r"heads \(3\) must divide scalars \(64\)"),
+    ("model.max_degree=5", r"max_degree.*less than or equal to 4"),
+    ("optimization.steps=null", r"give either steps or minutes"),
+    ("data.train.more=1", r"'train' is a value, not a group of keys"),
+    ("model.layers", r"the form is a.b=value"),
+    ("model.layers=[1", r"the value is not YAML"),
+])
+def test_mistakes_are_named(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, GOOD), [override])
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ("- a\n- b\n", "must hold a mapping with the keys data, model"),
+    ("", "must hold a mapping"),
+    ("a: [1\n", "is not YAML"),
+    ({"optimization": {"steps": 1}, "out": "x"}, "data: Field required"),
+    (GOOD | {"optimization": {"steps": 1, "minutes": 2}}, "give either steps or minutes"),
+    (GOOD | {"extra": 1}, "unknown key 'extra'"),
+    (GOOD | {"model": 3}, "model: "),
+])
+def test_bad_files(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, content))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*No such file"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_config(tmp_path / "binary.yaml")
+
+
+def test_nothing_in_a_configuration_is_executed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_config(write(tmp_path, "out: !!python/object/apply:os.system ['touch hacked']\n"))
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_config(write(tmp_path, GOOD), ["out=!!python/name:os.system"])
+
+
+def test_keys_and_units_reach_the_reader(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD), ["data.energy_key=E", "data.forces_key=F", "data.energy_unit=kcal/mol"])
+    assert (config.data.keys.energy, config.data.keys.forces, config.data.keys.energy_unit) == ("E", "F", "kcal/mol")

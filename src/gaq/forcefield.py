@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from ase.data import chemical_symbols
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -64,7 +63,7 @@ class ForceField:
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return self.model.energy_scale.device  # type: ignore[union-attr, return-value]
+        return self.model.energy_scale.device
 
     def graph(self, structure: Structure) -> Graph:
         """Return the graph of a structure at the model's cutoff."""
@@ -85,14 +84,13 @@ class ForceField:
         if not bool(torch.isfinite(prediction.forces).all() & torch.isfinite(prediction.energy).all()):
             raise GaqError("the model gives an energy or force that is not finite; the geometry is far outside of what it "
                            "was trained on (atoms too close?), or the model is damaged")
-        return Prediction(*(None if t is None else t.cpu() for t in
-                            (prediction.energy, prediction.forces, prediction.atom_energies, prediction.stress)))
+        return prediction.mapped(Tensor.cpu)
 
     __call__ = predict
 
     def calculator(self) -> "GaqCalculator":
         """Return an ASE calculator: energy, free_energy, energies, forces, stress."""
-        from gaq.md.calculator import GaqCalculator  # noqa: PLC0415 - the layer above; only this convenience needs it
+        from gaq.md.calculator import GaqCalculator
         return GaqCalculator(self)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "ForceField":
@@ -151,7 +149,7 @@ def load(path: str | Path) -> ForceField:
         config, recipe = ModelConfig.model_validate(header["model"]), load_recipe(header["recipe"])
         model = build(config, recipe, frozen=True)
         model.load_state_dict(state)
-    except (KeyError, ValidationError, RuntimeError, GaqError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, GaqError) as error:  # a header may hold anything
         raise ModelFileError(f"{path}: header and tensors do not make a model: {str(error).splitlines()[0]}") from error
     return ForceField(model, recipe, header.get("provenance", {}))
 

@@ -163,6 +163,10 @@ class Prediction:
     atom_energies: Tensor | None = None
     stress: Tensor | None = None
 
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> "Prediction":
+        """Return the prediction with `change` applied to every tensor."""
+        return replace(self, **{name: change(value) for name, value in vars(self).items() if value is not None})
+
 
 Predictor = Callable[[Graph], Prediction]
 
@@ -186,8 +190,8 @@ def build_graph(structure: Structure, cutoff: float) -> Graph:
         i, j, shifts, distances = finder.compute(structure.positions, box, periodic, quantities="ijSd")
     if len(distances) and distances.min() < MIN_DISTANCE:
         worst = int(np.argmin(distances))
-        raise StructureError(f"atoms {int(i[worst])} and {int(j[worst])} are at one place ({distances[worst]:.3g} Å apart, "
-                             f"at least {MIN_DISTANCE} Å needed); are the positions in Å?")
+        raise StructureError(f"atoms {int(i[worst])} and {int(j[worst])} are at one place "
+                             f"({distances[worst]:.3g} Å apart, at least {MIN_DISTANCE} Å needed); are the positions in Å?")
     count = len(structure)
     return Graph(
         species=torch.from_numpy(structure.species.copy()),

@@ -164,7 +164,7 @@ def _geometry_aware(name: str, weight: Bits, activation: Bits | None, descriptio
         Rule(match="first", weight=edge),
         Rule(match="last", weight=edge, input=None if activation is None else 16, headroom=2.0),
         Rule(match="radial", weight=weight),  # functions of one distance: basis, envelope and activations in float
-        Rule(match="contraction", weight=edge, input=activation, headroom=room),  # few weights, and every filter hangs on them
+        Rule(match="contraction", weight=edge, input=activation, headroom=room),  # few, and all filters hang on them
         Rule(match="scalar", weight=weight, input=activation, headroom=room),
         Rule(match="vector", weight=weight),
         Rule(match="feature", vectors=vectors, headroom=room)))

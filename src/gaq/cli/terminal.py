@@ -47,7 +47,7 @@ class Unit:
         return f"{value:.0f} {self.speed}" if value >= 100 else f"{value:.3g} {self.speed}"
 
 
-COUNTS = Unit("", "/s")
+COUNTS = Unit("", "per second")
 STEPS = Unit("steps", "it/s")
 FRAMES = Unit("frames", "frames/s")
 BYTES = Unit("MB", "MB/s", scale=1e-6, speed_scale=1e-6)

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from gaq.graph import Graph, Prediction
@@ -43,6 +43,13 @@ class ModelConfig(BaseModel):
     envelope: Literal["polynomial", "cosine"] = "polynomial"
     attention: Literal["robust", "so3krates"] = "robust"
 
+    @field_validator("species")
+    @classmethod
+    def _species_ascend(cls, species: tuple[int, ...]) -> tuple[int, ...]:
+        if not species or not 1 <= min(species) <= max(species) <= 118 or list(species) != sorted(set(species)):
+            raise ValueError(f"species must be different atomic numbers from 1 to 118, ascending, not {species}")
+        return species
+
     @model_validator(mode="after")
     def _heads_divide(self) -> "ModelConfig":
         if self.scalars % self.heads or (self.vectors % self.heads):
@@ -61,6 +68,10 @@ class Transformer(nn.Module):
 
     Source: after Frank et al., Nat. Commun. 15, 6539 (2024), with several vector channels for each degree.
     """
+
+    energy_scale: Tensor
+    energy_offsets: Tensor
+    index_of: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -101,7 +112,7 @@ class Transformer(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the computation: that of the normalization weights, which are never quantized."""
-        return self.attention[0].norm.weight.dtype
+        return next(p.dtype for name, p in self.named_parameters() if name.endswith("norm.weight"))
 
     def node_energies(self, graph: Graph, vectors: Tensor) -> Tensor:
         """Return the energy of each atom in eV, float64, shape (N,), from edge vectors (E, 3) in Å."""
@@ -129,7 +140,7 @@ class Transformer(nn.Module):
                                  requires_grad=stress)
             vectors = edge_vectors(graph, positions, strain if stress else None)
             atoms = self.node_energies(graph, vectors)
-            energy = torch.zeros(graph.structures, dtype=atoms.dtype, device=atoms.device).index_add(0, graph.batch, atoms)
+            energy = atoms.new_zeros(graph.structures).index_add(0, graph.batch, atoms)
             wanted = [positions, strain] if stress else [positions]
             if len(graph.centers):
                 gradients = torch.autograd.grad(energy.sum(), wanted, create_graph=differentiable)
@@ -140,7 +151,7 @@ class Transformer(nn.Module):
             symmetric = 0.5 * (gradients[1] + gradients[1].mT)
             volume = torch.linalg.det(graph.cell).abs()[:, None, None]
             prediction = Prediction(energy, -gradients[0], atoms, symmetric / volume)
-        return prediction if differentiable else detached(prediction)
+        return prediction if differentiable else prediction.mapped(Tensor.detach)
 
 
 def edge_vectors(graph: Graph, positions: Tensor, strain: Tensor | None = None) -> Tensor:
@@ -152,9 +163,3 @@ def edge_vectors(graph: Graph, positions: Tensor, strain: Tensor | None = None) 
         symmetric = 0.5 * (strain + strain.mT)
         vectors = vectors + torch.einsum("eab,eb->ea", symmetric.index_select(0, structure), vectors)
     return vectors
-
-
-def detached(prediction: Prediction) -> Prediction:
-    """Return the prediction without its automatic-differentiation graph."""
-    return Prediction(*(None if t is None else t.detach() for t in
-                        (prediction.energy, prediction.forces, prediction.atom_energies, prediction.stress)))

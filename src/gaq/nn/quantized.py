@@ -37,6 +37,8 @@ class LearnedScale(nn.Module):
 class FixedScale(nn.Module):
     """A step size that training has settled."""
 
+    value: Tensor
+
     def __init__(self, value: Tensor) -> None:
         super().__init__()
         self.register_buffer("value", value.detach().clone())
@@ -85,6 +87,9 @@ class MasterWeight(nn.Module):
 
 class PackedWeight(nn.Module):
     """A weight as bytes at its bit width; the codes are unpacked once, when first used."""
+
+    packed: Tensor
+    scale: Tensor
 
     def __init__(self, whole: Tensor, scale: Tensor, fmt: IntFormat) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""Functions of one distance: cutoff envelopes and radial bases, as small exchangeable classes."""
+"""Functions of one distance: cutoff envelopes and radial bases, as small exchangeable classes.
+
+They compute in the precision of the distances, and keep no tensors that a change of the model's precision would round.
+"""
 
 import math
 
@@ -46,12 +49,12 @@ class BesselBasis(nn.Module):
 
     def __init__(self, cutoff: float, functions: int) -> None:
         super().__init__()
-        self.prefactor = math.sqrt(2 / cutoff)
-        self.register_buffer("wavenumbers", torch.arange(1, functions + 1) * (math.pi / cutoff), persistent=False)
+        self.cutoff, self.functions = cutoff, functions
 
     def forward(self, distances: Tensor) -> Tensor:
         d = distances[:, None]
-        return self.prefactor * torch.sin(d * self.wavenumbers.to(d)) / d
+        n = torch.arange(1, self.functions + 1, dtype=d.dtype, device=d.device)
+        return math.sqrt(2 / self.cutoff) * torch.sin(d * (n * (math.pi / self.cutoff))) / d
 
 
 class GaussianBasis(nn.Module):
@@ -59,11 +62,12 @@ class GaussianBasis(nn.Module):
 
     def __init__(self, cutoff: float, functions: int) -> None:
         super().__init__()
+        self.cutoff, self.functions = cutoff, functions
         self.width = cutoff / max(functions - 1, 1)
-        self.register_buffer("centres", torch.linspace(0, cutoff, functions), persistent=False)
 
     def forward(self, distances: Tensor) -> Tensor:
-        return torch.exp(-0.5 * ((distances[:, None] - self.centres.to(distances)) / self.width) ** 2)
+        centres = torch.linspace(0, self.cutoff, self.functions, dtype=distances.dtype, device=distances.device)
+        return torch.exp(-0.5 * ((distances[:, None] - centres) / self.width) ** 2)
 
 
 class BernsteinBasis(nn.Module):
@@ -75,18 +79,15 @@ class BernsteinBasis(nn.Module):
     def __init__(self, cutoff: float, functions: int, gamma: float = 0.9448630629184640) -> None:
         super().__init__()
         self.gamma = gamma  # 0.5 / bohr, in 1/Å
-        n = torch.arange(functions, dtype=torch.float64)
-        last = functions - 1
-        binomial = torch.lgamma(torch.tensor(last + 1.0)) - torch.lgamma(n + 1) - torch.lgamma(last - n + 1)
-        self.register_buffer("powers", n, persistent=False)
-        self.register_buffer("log_binomial", binomial, persistent=False)
+        self.log_binomial = tuple(math.log(math.comb(functions - 1, n)) for n in range(functions))
 
     def forward(self, distances: Tensor) -> Tensor:
         d = distances[:, None]
-        n = self.powers.to(d)
+        log_binomial = torch.tensor(self.log_binomial, dtype=d.dtype, device=d.device)
+        n = torch.arange(len(log_binomial), dtype=d.dtype, device=d.device)
         log_t = -self.gamma * d
         log_rest = torch.log(-torch.expm1(log_t))
-        return torch.exp(self.log_binomial.to(d) + n * log_t + (n.shape[0] - 1 - n) * log_rest)
+        return torch.exp(log_binomial + n * log_t + (len(log_binomial) - 1 - n) * log_rest)
 
 
 CUTOFFS = {"cosine": CosineCutoff, "polynomial": PolynomialCutoff}

@@ -21,6 +21,7 @@ class Progress:
     Args:
         step: steps done.
         steps: steps in all.
+        settled: whether `steps` is final; a time budget settles it after a while.
         best: least validation score so far, and the step it was reached at.
         stale: validations since.
         history: one row for each validation.
@@ -29,6 +30,7 @@ class Progress:
     """
 
     steps: int
+    settled: bool = False
     step: int = 0
     best: float = float("inf")
     best_step: int = 0

@@ -49,7 +49,7 @@ class Optimization(_Strict):
 
     Args:
         steps: optimizer steps; or
-        minutes: a time budget: the rate of the first steps turns it into a number of steps, kept from then on.
+        minutes: a time budget: the rate of its first twentieth turns it into a number of steps, kept from then on.
         batch_size: structures in a step.
         learning_rate: peak of AdamW's rate, after `warmup_steps`, decaying by a cosine to `final_rate` of it.
         ema: decay of the moving average of the weights, which is what is evaluated and kept.

@@ -37,24 +37,27 @@ def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progr
     if config.data.frames is not None:
         frames = frames.take(config.data.frames, config.optimization.seed)
     check_training_size(frames, config.data.allow_more_than_1000)
+    training: Sequence[Structure] = frames
+    validation: Sequence[Structure]
     if config.data.validation is not None:
-        training, validation = frames, load_frames(config.data.validation, config.data.keys)
-        validation = validation.take(min(config.data.validation_frames, len(validation)), config.optimization.seed)
+        other = load_frames(config.data.validation, config.data.keys)
+        validation = other.take(min(config.data.validation_frames, len(other)), config.optimization.seed)
     else:
         training, validation = split(frames, config.data.validation_frames, config.optimization.seed)
     species = tuple(sorted({int(z) for s in frames for z in np.unique(s.species)}))
     torch.manual_seed(config.optimization.seed)
     model = Transformer(config.model.with_species(species))
-    model.energy_offsets.copy_(fit_offsets(training, species))  # type: ignore[union-attr, operator]
-    model.energy_scale.fill_(force_scale(training))  # type: ignore[union-attr, operator]
+    model.energy_offsets.copy_(fit_offsets(training, species))
+    model.energy_scale.fill_(force_scale(training))
     model.to(config.device)
     folder = Path(config.out)
     loop = Loop(model, labelled_graphs(training, config.model.cutoff, frames.source, config.device),
                 labelled_graphs(validation, config.model.cutoff, frames.source, config.device),
-                config.optimization, Schedule(scalars_only=0.0), folder, _identity(config, frames), watch)
+                config.optimization, Schedule(scalars_only=0.0), folder,
+                _identity(config.model_dump(exclude={"out", "device", "threads"}), frames), watch)
     progress = loop.run(resume)
     centre_energies(model, loop.train)
-    provenance = _provenance(config.model_dump(), training, progress, config.device)
+    provenance = _provenance(config.model_dump(), frames, progress, config.device) | {"training_frames": len(training)}
     forcefield = frozen(model, RECIPES["fp32"], provenance)
     forcefield.save(folder / "model.safetensors")
     return forcefield
@@ -139,7 +142,7 @@ def centre_energies(model: Transformer, graphs: Sequence[Graph]) -> None:
             return
         residual += float((batch.energy - model(batch).energy).sum())
         atoms += len(batch.species)
-    model.energy_offsets += residual / atoms  # type: ignore[operator]
+    model.energy_offsets.add_(residual / atoms)
 
 
 def _identity(*parts: Any) -> str:
@@ -154,8 +157,8 @@ def _identity(*parts: Any) -> str:
 
 def _provenance(config: dict[str, Any], frames: Sequence[Structure], progress: Progress | None,
                 device: str) -> dict[str, Any]:
-    made = {"version": version("gaq"), "config": config, "training_frames": len(frames), "device": device, "torch": torch.__version__,
-            "source": getattr(frames, "source", config.get("data", {}).get("train", "") if "data" in config else ""),
+    made = {"version": version("gaq"), "config": config, "training_frames": len(frames), "device": device,
+            "torch": torch.__version__, "source": getattr(frames, "source", ""),
             "fingerprint": getattr(frames, "fingerprint", "")}
     if progress is not None:
         made |= {"steps": progress.step, "best_step": progress.best_step, "seconds": round(progress.seconds, 1),

@@ -28,6 +28,7 @@ from gaq.transform import protect, release_vectors
 
 Watch = Callable[[Progress], None]
 TIMED_STEPS = 8
+SETTLED = 0.05  # share of a time budget after which the number of steps is settled by the rate until then
 
 
 @dataclass
@@ -80,6 +81,7 @@ class Loop:
                 while progress.step < progress.steps and not self._is_stale(progress):
                     self._step(progress)
                     progress.seconds = time.perf_counter() - started
+                    self._settle(progress)
                     if progress.step % self.settings.validate_every == 0 or progress.step == progress.steps:
                         self._validate(progress, writer)
                     if progress.step % self.settings.checkpoint_every == 0:
@@ -134,14 +136,15 @@ class Loop:
         self.state.swap(self.state.average)
         found = accuracy(self.model, self.validation, batch_size=max(self.settings.batch_size, 16))
         self.state.swap(self.state.average)
-        score = found.energy_mae * self.settings.energy_weight + (found.forces_mae or 0.0) * self.settings.forces_weight
+        energy, forces = found.energy_mae or 0.0, found.forces_mae or 0.0
+        score = energy * self.settings.energy_weight + forces * self.settings.forces_weight
         progress.stale += 1
         if score < progress.best or progress.best_step == 0:
             progress.best, progress.best_step, progress.stale = score, progress.step, 0
             self.state.keep_best()
         row = {"step": progress.step, "phase": "all" if self._vectors_released(progress) else "scalars only",
                "train_loss": sum(progress.recent) / max(len(progress.recent), 1),
-               "energy_mae_meV": found.energy_mae * 1e3,
+               "energy_mae_meV": energy * 1e3,
                "forces_mae_meV_A": None if found.forces_mae is None else found.forces_mae * 1e3,
                "seconds": round(progress.seconds, 1)}
         progress.recent.clear()
@@ -157,8 +160,16 @@ class Loop:
         if self.checkpoint:
             self.state.save(self.checkpoint, progress, self.identity)
 
+    def _settle(self, progress: Progress) -> None:
+        """Fix the number of steps of a time budget, once its rate is known better than from the first few steps."""
+        budget = 60 * (self.settings.minutes or 0.0)
+        if not progress.settled and progress.seconds >= SETTLED * budget:
+            progress.settled = True
+            if budget:
+                progress.steps = max(int(progress.step * budget / progress.seconds), progress.step)
+
     def _steps_in(self, minutes: float) -> int:
-        """Turn a time budget into a number of steps, by timing a few on a copy of the model."""
+        """Guess the number of steps in a time budget, by timing a few on a copy of the model."""
         trial = copy.deepcopy(self.model)
         times = []
         for step in range(TIMED_STEPS):
@@ -227,7 +238,7 @@ def _tensorboard(folder: Path | None) -> Any:
     if folder is None:
         return None
     try:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an optional extra
+        from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
     return SummaryWriter(str(folder))

@@ -9,7 +9,7 @@ from tiny import SHAPES, SPECIES, calibration, cluster, crystal, float_model, fo
 from gaq.data import load_frames
 from gaq.forcefield import ForceField, frozen, load
 from gaq.graph import Graph, build_graph, collate
-from gaq.nn.model import Transformer
+from gaq.nn.model import ModelConfig, Transformer
 from gaq.recipe import RECIPES
 from gaq.transform import freeze, prepare
 
@@ -73,3 +73,17 @@ def test_on_real_molecules(recipe: str, shared_data: Path, tmp_path: Path) -> No
     deployed.save(tmp_path / "model.safetensors")
     assert_same(trained(graph), deployed.predict(graph))
     assert_same(trained(graph), load(tmp_path / "model.safetensors").predict(graph))
+
+
+def test_several_threads_repeat_to_the_last_bit() -> None:
+    """Sums over edges have one order, without which neither resuming nor deploying could be exact."""
+    torch.manual_seed(0)
+    model = Transformer(ModelConfig(species=SPECIES, layers=1))  # wide enough for torch to share the work out
+    graph = build_graph(cluster(60, seed=0, spacing=1.5), 5.0)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        expected = model(graph).forces
+        assert all(torch.equal(model(graph).forces, expected) for _ in range(4))
+    finally:
+        torch.set_num_threads(threads)

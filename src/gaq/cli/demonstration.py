@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from gaq.cli import options
 from gaq.cli.terminal import COUNTS, Meter, meter, show
 
 
@@ -24,5 +25,6 @@ def demo(
     def stage(title: str) -> AbstractContextManager[Meter]:
         return meter(title, COUNTS)
 
+    options.use_threads(1)  # a second thread slows a molecule of this size down
     results = run_demo(structure, out, stage)
     show(comparison_table([results]), f"wrote {out / 'page.html'}")

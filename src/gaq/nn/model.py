@@ -22,7 +22,7 @@ class ModelConfig(BaseModel):
         scalars: F, channels of degree 0.
         vectors: C, channels of each degree 1..max_degree.
         max_degree: L.
-        heads: H, attention heads; divides F and C.
+        heads: H, attention heads; divides F. Vector channels are shared out among them in order.
         layers: T.
         radial_functions: K.
         filter_width: hidden width of the radial filter network.
@@ -52,8 +52,8 @@ class ModelConfig(BaseModel):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "ModelConfig":
-        if self.scalars % self.heads or (self.vectors % self.heads):
-            raise ValueError(f"heads ({self.heads}) must divide scalars ({self.scalars}) and vectors ({self.vectors})")
+        if self.scalars % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide scalars ({self.scalars})")
         return self
 
 

@@ -54,7 +54,7 @@ def test_the_old_file_stays_when_the_writer_fails(tmp_path: Path) -> None:
     target = tmp_path / "model"
     target.write_bytes(b"old")
     for error in (ValueError("no"), KeyboardInterrupt()):
-        with pytest.raises(type(error)), atomic_path(target) as temporary:
+        with pytest.raises(type(error)), atomic_path(target) as temporary:  # noqa: PT012
             temporary.write_bytes(b"half")
             raise error
     assert target.read_bytes() == b"old"

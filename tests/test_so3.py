@@ -132,19 +132,20 @@ def test_the_same_generator_gives_the_same_rotations() -> None:
     assert not torch.equal(random_rotations(3, generator), random_rotations(3, generator))
 
 
-def edges(count: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def edges(count: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     u = directions(6 * count, seed)
-    return u, torch.rand(6 * count, generator=generator, dtype=torch.float64) + 0.1, torch.arange(6 * count) % count
+    return u, torch.rand(6 * count, generator=generator, dtype=torch.float64) + 0.1, torch.arange(6 * count) % count, torch.randint(
+        count, (6 * count,), generator=generator)
 
 
 def test_local_frames_turn_with_the_molecule_up_to_signs() -> None:
-    u, w, i = edges()
-    frames = local_frames(u, w, i, 4)
+    u, w, i, j = edges()
+    frames = local_frames(u, w, i, j, 4)
     torch.testing.assert_close(frames @ frames.mT, torch.eye(3, dtype=torch.float64).expand(4, 3, 3))
     torch.testing.assert_close(torch.linalg.det(frames), torch.ones(4, dtype=torch.float64))
     for matrix in (*rotations(), -rotations()[0]):
-        turned = local_frames(u @ matrix.T, w, i, 4)
+        turned = local_frames(u @ matrix.T, w, i, j, 4)
         signs = (matrix @ frames).mT @ turned
         torch.testing.assert_close(signs.abs(), torch.eye(3, dtype=torch.float64).expand(4, 3, 3), rtol=0, atol=1e-10)
 
@@ -158,9 +159,9 @@ def test_the_signs_of_a_frame_only_flip_components(degree: int) -> None:
 
 
 def test_local_frames_are_constants_and_exist_for_atoms_alone() -> None:
-    u, w, i = edges()
-    frames = local_frames(u.requires_grad_(), w, i, 5)
+    u, w, i, j = edges()
+    frames = local_frames(u.requires_grad_(), w, i, j, 5)
     assert not frames.requires_grad
     torch.testing.assert_close(frames[4].abs().sum(0), torch.ones(3, dtype=torch.float64))
     assert float(torch.linalg.det(frames[4])) == pytest.approx(1.0)
-    assert local_frames(u[:0], w[:0], i[:0], 2).shape == (2, 3, 3)
+    assert local_frames(u[:0], w[:0], i[:0], j[:0], 2).shape == (2, 3, 3)

@@ -26,6 +26,7 @@ SHAPES = {
     "l1": ModelConfig(species=SPECIES, cutoff=CUTOFF, scalars=8, vectors=4, max_degree=1, heads=2, layers=1,
                       radial_functions=6, filter_width=8),
 }
+MODELS = ("robust", "robust-l3", "so3krates")  # enough where every recipe is tried
 FORCE = 1.0  # eV/Å, the size of the forces that the random models give
 CODED = ("w4a16", "w4a8", "w8a8", "int8-naive", "svq-kmeans", "degree-quant")  # activations and vectors are rounded
 ALIGNED = ("w4a16", "w4a8", "w8a8")  # vectors are rounded in local frames

@@ -13,6 +13,7 @@ from torch import Tensor
 from gaq.errors import ConfigError
 
 MAX_DEGREE = 4
+SPREAD, SPREADING = 0.01, 3  # ε and rounds of `local_frames`: how far its surroundings reach
 
 
 def components(max_degree: int) -> int:
@@ -117,28 +118,40 @@ def random_rotations(count: int, generator: torch.Generator | None = None, dtype
     return torch.stack(rows, -1).reshape(count, 3, 3).to(dtype)
 
 
-def local_frames(vectors: Tensor, weights: Tensor, centers: Tensor, count: int) -> Tensor:
+def local_frames(vectors: Tensor, weights: Tensor, centers: Tensor, neighbours: Tensor, count: int) -> Tensor:
     """Return a rotation for each atom that turns with the molecule, F(R x) = R F(x).
 
-    The columns of F_i are the eigenvectors, by ascending eigenvalue, of T_i = Σ_j w_ij r̂_ij r̂_ijᵀ. Their signs are
-    arbitrary, and that costs nothing: a real harmonic is odd or even in every axis, and a symmetric quantizer is odd. Where
-    eigenvalues coincide by a symmetry of the surroundings, features of degree 1 and 2 have no component that the arbitrary
-    choice could move, for they share that symmetry. Frames are constants for derivatives.
+    The columns of F_i are the eigenvectors of T_i, the solution after a few rounds of
+
+        T_i = Σ_j w_ij r̂_ij r̂_ijᵀ + ε Σ_j w_ij T_j / Σ_j w_ij,
+
+    where the second term lets an atom whose neighbours lie on a line, or around a symmetric site, see what they see. The
+    axis whose eigenvalue stands apart is the second column, for the polar axis of the harmonics is y: a feature that is
+    symmetric about it has one component for each degree, and the arbitrary choice of the other two axes does not matter to
+    its code. (A cubic site leaves all three arbitrary: there features of degree 1 and 2 vanish, those of degree 3 need not.)
+    Signs are arbitrary, and that costs nothing: a real harmonic is odd or even in every axis, and a symmetric quantizer is
+    odd. Frames are constants for derivatives.
 
     Args:
         vectors: unit vectors r̂_ij of the edges, shape (E, 3).
-        weights: w_ij > 0, smooth and zero at the cutoff, shape (E,).
+        weights: w_ij >= 0, smooth and zero at the cutoff, shape (E,).
         centers: i, shape (E,).
+        neighbours: j, shape (E,).
         count: number of atoms N.
 
     Returns:
-        Shape (N, 3, 3), float64, determinant +1; the identity for an atom without neighbours.
+        Shape (N, 3, 3), float64, determinant +1; a permutation of the axes for an atom without neighbours.
     """
-    u = vectors.detach().double()
-    products = weights.detach().double()[:, None] * torch.stack(
-        [u[:, a] * u[:, b] for a in range(3) for b in range(a + 1)], -1)
-    lower = torch.zeros(count, 6, dtype=torch.float64, device=u.device).index_add(0, centers, products)
+    u, w = vectors.detach().double(), weights.detach().double()[:, None]
+    products = torch.stack([u[:, a] * u[:, b] for a in range(3) for b in range(a + 1)], -1)
+    own = torch.zeros(count, 6, dtype=torch.float64, device=u.device).index_add(0, centers, w * products)
+    total = own[:, [0, 2, 5]].sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    lower = own
+    for _ in range(SPREADING):
+        lower = own + SPREAD * torch.zeros_like(own).index_add(0, centers, w * lower[neighbours]) / total
     xx, xy, yy, xz, yz, zz = lower.unbind(-1)
     tensor = torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], -1).reshape(count, 3, 3)
-    _, frames = torch.linalg.eigh(tensor)
+    values, frames = torch.linalg.eigh(tensor)
+    last_apart = values[:, 2] - values[:, 1] > values[:, 1] - values[:, 0]
+    frames = torch.where(last_apart[:, None, None], frames[:, :, [0, 2, 1]], frames[:, :, [1, 0, 2]])
     return frames * torch.linalg.det(frames)[:, None, None].sign()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import FORCE, SHAPES, SMOOTH, at, calibration, cluster, crystal, forcefield, predict, prepared
+from tiny import FORCE, MODELS, SHAPES, SMOOTH, at, calibration, cluster, crystal, forcefield, predict, prepared
 
 from gaq.errors import StructureError
 from gaq.forcefield import ForceField
@@ -101,7 +101,7 @@ def test_asking_for_stress_changes_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", MODELS)
 def test_a_loss_on_forces_reaches_every_parameter(shape: str, recipe: str) -> None:
     model, graph = prepared(shape, recipe), calibration()
     constant = ("head.second.bias", "head.second.inputs.scale.logarithm")  # a step of the last layer moves no slope

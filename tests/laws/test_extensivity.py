@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from tiny import SHAPES, cluster, crystal, forcefield, named, predict
+from tiny import MODELS, cluster, crystal, forcefield, named, predict
 
 from gaq.graph import Structure
 from gaq.recipe import RECIPES
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", MODELS)
 def test_two_molecules_far_apart(shape: str, recipe: str) -> None:
     field, first, second = forcefield(shape, recipe, torch.float64), cluster(6, seed=7), named("H2O")
     pair = Structure(species=np.concatenate([first.species, second.species]),
@@ -21,7 +21,7 @@ def test_two_molecules_far_apart(shape: str, recipe: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", MODELS)
 def test_a_supercell_of_eight(shape: str, recipe: str) -> None:
     field, cell = forcefield(shape, recipe, torch.float64), crystal()
     assert cell.cell is not None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import SHAPES, SPECIES, calibration, cluster, crystal, float_model, forcefield, named, prepared
+from tiny import MODELS, SPECIES, calibration, cluster, crystal, float_model, forcefield, named, prepared
 
 from gaq.data import load_frames
 from gaq.forcefield import ForceField, frozen, load
@@ -23,7 +23,7 @@ def assert_same(first, second) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", MODELS)
 def test_trained_deployed_and_loaded_models_are_equal(shape: str, recipe: str, tmp_path: Path) -> None:
     trained = prepared(shape, recipe)
     deployed = ForceField(freeze(trained), RECIPES[recipe])

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tiny import CUTOFF, FORCE, SHAPES, SMOOTH, SPECIES, at, cluster, float_model, forcefield, predict
+from tiny import CUTOFF, FORCE, MODELS, SHAPES, SMOOTH, SPECIES, at, cluster, float_model, forcefield, predict
 
 from gaq.forcefield import ForceField
 from gaq.graph import Prediction, Structure, collate
@@ -43,7 +43,7 @@ def test_energy_and_forces_are_continuous_at_the_cutoff(shape: str, recipe: str,
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", MODELS)
 def test_a_neighbour_at_the_cutoff_is_no_neighbour(shape: str, recipe: str) -> None:
     """Low-bit models too: what comes from a neighbour at the cutoff is multiplied by an envelope of zero."""
     field = forcefield(shape, recipe, torch.float64)
@@ -54,7 +54,7 @@ def test_a_neighbour_at_the_cutoff_is_no_neighbour(shape: str, recipe: str) -> N
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", MODELS)
 def test_an_atom_alone_feels_nothing(shape: str, recipe: str) -> None:
     field = forcefield(shape, recipe)
     offsets = dict(zip(SPECIES, field.model.energy_offsets.tolist(), strict=True))
@@ -78,7 +78,7 @@ def test_atoms_without_edges_are_atoms_alone(recipe: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", MODELS)
 def test_two_atoms_pull_along_their_line(shape: str, recipe: str) -> None:
     field = forcefield(shape, recipe, torch.float64)
     for distance in (0.8, 1.5, 3.2):

@@ -7,11 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-import examples
 import pytest
 import torch
-from examples import assert_equal, frames, loop, optimization, weights, write
 
+import examples
+from examples import assert_equal, frames, loop, optimization, weights, write
 from gaq.errors import Interrupted, ModelFileError
 from gaq.forcefield import load
 from gaq.train import Optimization, TrainConfig, quantize, train
@@ -111,7 +111,7 @@ def test_ctrl_c_waits_for_the_end_of_a_step(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_second_ctrl_c_breaks_in() -> None:
     held = HeldInterrupts()
-    with pytest.raises(KeyboardInterrupt), held:
+    with pytest.raises(KeyboardInterrupt), held:  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
         assert held.pressed == 1
         os.kill(os.getpid(), signal.SIGINT)

@@ -1,16 +1,17 @@
 """What training does: it learns, stops in time, follows its phases and refuses what cannot be trained on."""
 
 import csv
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
 
-import examples
 import numpy as np
 import pytest
 import torch
-from examples import assert_equal, frames, graphs, loop, model, optimization, weights, write
 
+import examples
+from examples import assert_equal, frames, graphs, loop, model, optimization, weights, write
 from gaq.data import Frames
 from gaq.errors import ConfigError, DataError, GaqError, Interrupted
 from gaq.forcefield import ForceField, load
@@ -92,7 +93,7 @@ def test_the_rate_warms_up_and_cools_down() -> None:
     rates = [rate_at(step, 100, 10, 0.01) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == rates[10] == 1.0
-    assert all(late < early for early, late in zip(rates[10:], rates[11:], strict=False))
+    assert all(late < early for early, late in itertools.pairwise(rates[10:]))
     assert rates[-1] == pytest.approx(0.01, abs=1e-3)
     assert rate_at(100, 100, 10, 0.01) == pytest.approx(0.01)
     assert rate_at(3, 4, 0, 1.0) == 1.0
@@ -103,7 +104,7 @@ def test_every_frame_is_seen_once_in_an_epoch() -> None:
     batches = Batches(given, 4, seed=3)
     epochs = [[batches[step].energy.tolist() for step in range(3 * e, 3 * e + 3)] for e in range(2)]
     for epoch in epochs:
-        assert sorted(sum(epoch, [])) == sorted(g.energy.item() for g in given)
+        assert sorted(itertools.chain.from_iterable(epoch)) == sorted(g.energy.item() for g in given)
     assert epochs[0] != epochs[1]
     assert batches[1].energy.tolist() == Batches(given, 4, seed=3)[1].energy.tolist()
     assert Batches(given, 100, seed=0).batch_size == 12

@@ -25,7 +25,7 @@ class Geometry:
     @cached_property
     def frames(self) -> Tensor:
         """A rotation for each atom that turns with the molecule, shape (N, 3, 3), float64 (`so3.local_frames`)."""
-        return local_frames(self.directions, self.frame_weights, self.centers, self.atoms)
+        return local_frames(self.directions, self.frame_weights, self.centers, self.neighbours, self.atoms)
 
     def wigner(self, degree: int) -> Tensor:
         """D^l of the local frames, shape (N, 2l+1, 2l+1), in the dtype of the features."""

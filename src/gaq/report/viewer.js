@@ -25,7 +25,9 @@
     const scene = JSON.parse(box.querySelector("script").textContent);
     const pen = canvas.getContext("2d");
     const reach = Math.max(1.5, ...scene.atoms.map(a => Math.hypot(...a.position) + a.radius));
-    const wide = Math.max(1.5, ...scene.atoms.map(a => Math.abs(a.position[0]) + a.radius));
+    const extent = row => Math.max(1.5, ...scene.atoms.map(a =>
+      Math.abs(START[row].reduce((sum, value, axis) => sum + value * a.position[axis], 0)) + a.radius));
+    const wide = extent(0), tall = extent(1);
     let rotation = START, zoom = 1, queued = false, labelled = -1, drawn = [];
 
     function resize() {
@@ -43,7 +45,7 @@
     function draw() {
       const scale = window.devicePixelRatio || 1, width = canvas.width / scale, height = canvas.height / scale;
       const style = getComputedStyle(canvas), fog = style.backgroundColor.match(/[\d.]+/g).slice(0, 3).map(Number);
-      const unit = zoom * 0.46 * Math.min(width / wide, 1.5 * height / wide);
+      const unit = zoom * 0.42 * Math.min(width / wide, height / tall);
       pen.setTransform(scale, 0, 0, scale, 0, 0);
       pen.clearRect(0, 0, width, height);
       drawn = scene.atoms.map((atom, index) => {

@@ -1,5 +1,7 @@
 """Fixtures that every test may use."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,3 +15,11 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("real data sets are not at ../shared/data")  # the product must work without them
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_works() -> Iterator[None]:
+    """A shell that starts the tests in the background hands Ctrl-C down as ignored; the tests of Ctrl-C need it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -41,7 +41,8 @@ def test_dynamics_example_conserves(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     block = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0]
-    block = block.replace("minutes=5", "steps=2").replace("rotations=64", "rotations=2").replace('"models/', f'"{ROOT}/models/')
+    block = block.replace("minutes=5", "steps=2").replace("rotations=64", "rotations=2")
+    block = block.replace('"models/', f'"{ROOT}/models/')
     ethanol = molecule("CH3CH2OH")
     forcefield = gaq.load(ROOT / "models" / "ethanol-gfn2-fp32.safetensors")
     frames = []

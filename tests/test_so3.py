@@ -135,8 +135,8 @@ def test_the_same_generator_gives_the_same_rotations() -> None:
 def edges(count: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     u = directions(6 * count, seed)
-    return u, torch.rand(6 * count, generator=generator, dtype=torch.float64) + 0.1, torch.arange(6 * count) % count, torch.randint(
-        count, (6 * count,), generator=generator)
+    weights = torch.rand(6 * count, generator=generator, dtype=torch.float64) + 0.1
+    return u, weights, torch.arange(6 * count) % count, torch.randint(count, (6 * count,), generator=generator)
 
 
 def test_local_frames_turn_with_the_molecule_up_to_signs() -> None:

@@ -19,7 +19,8 @@ from gaq.nn.quantized import (
     QuantizedLinear,
     QuantizedVectors,
 )
-from gaq.quant.direction import MDDQ, Components, FibonacciCodebook
+from gaq.quant.direction import FibonacciCodebook
+from gaq.quant.vectors import MDDQ, Components
 from gaq.recipe import RECIPES, Recipe, Rule
 from gaq.transform import (
     build,

@@ -101,8 +101,8 @@ def run_demo(structure: str | None, out: Path, stage: Stage, budget: Budget = Bu
 
 def qat_settings(minutes: float) -> Optimization:
     """Return how the demo trains a low-bit model within a time budget."""
-    return Optimization(minutes=minutes, batch_size=10, learning_rate=7e-4, warmup_steps=100, validate_every=200,
-                        checkpoint_every=1000, seed=SEED)
+    return Optimization(minutes=minutes, batch_size=10, learning_rate=7e-4, energy_weight=0.2, warmup_steps=100,
+                        validate_every=200, checkpoint_every=1000, seed=SEED)
 
 
 def _labels(start: Structure, count: int, seed: int, path: Path, stage: Stage) -> Frames:

@@ -130,8 +130,8 @@ class ForceField:
             "model": self.config.model_dump(mode="json"), "recipe": self.recipe.model_dump(mode="json"),
             "units": {"energy": "eV", "length": "Ang", "forces": "eV/Ang"}, "provenance": _plain(self.provenance),
         }
-        text = json.dumps(header, sort_keys=True, allow_nan=False)
-        write_atomically(path, save(state, metadata={"gaq": text, "sha256": _digest(text, state)}))
+        sealed = json.dumps(header | {"sha256": _digest(header, state)}, sort_keys=True, allow_nan=False)
+        write_atomically(path, save(state, metadata={"gaq": sealed}))
 
 
 def load(path: str | Path) -> ForceField:
@@ -141,9 +141,9 @@ def load(path: str | Path) -> ForceField:
         ModelFileError: no such file, not a gaq model (a pickle, say), truncated, damaged, or newer than this program.
     """
     path = Path(path)
-    text, digest, state = _read(path)
+    text, state = _read(path)
     header = _header(path, text)
-    if digest != _digest(text, state):
+    if header.pop("sha256", None) != _digest(header, state):
         raise ModelFileError(f"{path}: the checksum does not match, the file is damaged or was edited; get it again")
     try:
         config, recipe = ModelConfig.model_validate(header["model"]), load_recipe(header["recipe"])
@@ -159,7 +159,7 @@ def frozen(model: Transformer, recipe: Recipe, provenance: dict[str, Any]) -> Fo
     return ForceField(freeze(model), recipe, provenance)
 
 
-def _read(path: Path) -> tuple[str, str, dict[str, Tensor]]:
+def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*.safetensors")] if path.parent.is_dir() else []
         raise ModelFileError(f"there is no model file at {path}{did_you_mean(path.name, near)}")
@@ -172,9 +172,9 @@ def _read(path: Path) -> tuple[str, str, dict[str, Tensor]]:
             pickled = file.read(2) in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK")
         what = "a pickle or zip archive, which gaq never opens" if pickled else f"not a whole safetensors file ({error})"
         raise ModelFileError(f"{path} is {what}; save models with ForceField.save") from error
-    if "gaq" not in metadata or "sha256" not in metadata:
+    if "gaq" not in metadata:
         raise ModelFileError(f"{path} is a safetensors file, but not a gaq model: its header has no 'gaq' entry")
-    return metadata["gaq"], metadata["sha256"], state
+    return metadata["gaq"], state
 
 
 def _header(path: Path, text: str) -> dict[str, Any]:
@@ -189,9 +189,9 @@ def _header(path: Path, text: str) -> dict[str, Any]:
     return header
 
 
-def _digest(text: str, state: dict[str, Tensor]) -> str:
-    """Return the SHA-256 of the header text and of every tensor: name, dtype, shape, bytes, by name."""
-    digest = hashlib.sha256(text.encode())
+def _digest(header: dict[str, Any], state: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of the header (JSON, keys sorted) and of every tensor by name: name, dtype, shape, bytes."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(state):
         t = state[name].contiguous()
         digest.update(f"\n{name} {t.dtype} {tuple(t.shape)}\n".encode())

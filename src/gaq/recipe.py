@@ -5,14 +5,15 @@ matches stays in float.
 """
 
 import fnmatch
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gaq.errors import ConfigError, did_you_mean
-from gaq.quant.direction import MDDQ, ComponentDirection, Components, KMeansCodebook, VectorFormat
+from gaq.quant.direction import ComponentDirection, KMeansCodebook
 from gaq.quant.formats import Bits
 from gaq.quant.magnitude import LinearMagnitude
+from gaq.quant.vectors import MDDQ, Components, VectorFormat
 
 ROLES = ("first", "radial", "contraction", "scalar", "vector", "feature", "last")
 
@@ -48,7 +49,28 @@ class Rule(_Frozen):
 
     def matches(self, name: str, role: str) -> bool:
         """Return whether the rule is meant for this leaf."""
-        return self.match == role or fnmatch.fnmatchcase(name, self.match)
+        return _matches(self.match, name, role)
+
+
+class Change(_Frozen):
+    """One field of the rules that leaves get, changed for the leaves that a pattern matches.
+
+    Args:
+        match: a role, or a glob over module names.
+        field: of `Rule`.
+        value: as the field takes it.
+    """
+
+    match: str
+    field: str
+    value: Any = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Change":
+        if self.field == "match" or self.field not in Rule.model_fields:
+            raise ValueError(f"a change needs a field of Rule, not {self.field!r}")
+        Rule.model_validate({"match": self.match, self.field: self.value})
+        return self
 
 
 class Schedule(_Frozen):
@@ -75,18 +97,22 @@ class Recipe(_Frozen):
     Args:
         name: what reports call it.
         rules: the first that matches a leaf counts.
+        changes: applied to it in order.
         schedule: how it is trained.
         description: one line for people.
     """
 
     name: str
     rules: tuple[Rule, ...] = ()
+    changes: tuple[Change, ...] = ()
     schedule: Schedule = Schedule()
     description: str = ""
 
     def rule_for(self, name: str, role: str) -> Rule:
-        """Return the first rule that matches the leaf, or one that keeps it in float."""
-        return next((rule for rule in self.rules if rule.matches(name, role)), Rule(match="*"))
+        """Return the first rule that matches the leaf, or one that keeps it in float, with the changes made."""
+        rule = next((rule for rule in self.rules if rule.matches(name, role)), Rule(match="*"))
+        made = {c.field: c.value for c in self.changes if _matches(c.match, name, role)}
+        return Rule.model_validate(rule.model_dump() | made) if made else rule
 
     def with_overrides(self, assignments: list[str]) -> "Recipe":
         """Return the recipe with `PATTERN.field=value` set on top, e.g. `scalar.input=12` or `schedule.lee_weight=0.1`.
@@ -106,14 +132,15 @@ class Recipe(_Frozen):
                 data["schedule"][field] = value
                 continue
             _known(field, Rule.model_fields, assignment)
-            targets = ROLES if pattern == "*" else (pattern,)
             if "." not in pattern and "*" not in pattern and pattern not in ROLES:
                 raise ConfigError(f"--set {assignment}: unknown role {pattern!r}{did_you_mean(pattern, ROLES)}; "
                                   f"roles are {', '.join(ROLES)}")
-            for role in targets:
-                base = self.rule_for(role, role).model_dump() | {"match": role}
-                data["rules"] = [base | {field: value}, *data["rules"]]
+            data["changes"] = [*data["changes"], {"match": pattern, "field": field, "value": value}]
         return _validated(data)
+
+
+def _matches(pattern: str, name: str, role: str) -> bool:
+    return pattern == role or fnmatch.fnmatchcase(name, pattern)
 
 
 def load_recipe(given: "str | Recipe | dict") -> Recipe:
@@ -126,7 +153,8 @@ def load_recipe(given: "str | Recipe | dict") -> Recipe:
         return given
     if isinstance(given, dict):
         return _validated(given)
-    if given not in RECIPES:
+    if not isinstance(given, str) or given not in RECIPES:
+        given = str(given)
         raise ConfigError(f"unknown recipe {given!r}{did_you_mean(given, RECIPES)}; recipes are {', '.join(RECIPES)}")
     return RECIPES[given]
 

@@ -128,7 +128,7 @@ def local_frames(vectors: Tensor, weights: Tensor, centers: Tensor, neighbours: 
     where the second term lets an atom whose neighbours lie on a line, or around a symmetric site, see what they see. The
     axis whose eigenvalue stands apart is the second column, for the polar axis of the harmonics is y: a feature that is
     symmetric about it has one component for each degree, and the arbitrary choice of the other two axes does not matter to
-    its code. (A cubic site leaves all three arbitrary: there features of degree 1 and 2 vanish, those of degree 3 need not.)
+    its code. (A cubic site leaves all three arbitrary: features of degree 1 and 2 vanish there, of degree 3 need not.)
     Signs are arbitrary, and that costs nothing: a real harmonic is odd or even in every axis, and a symmetric quantizer is
     odd. Frames are constants for derivatives.
 

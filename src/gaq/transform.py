@@ -27,8 +27,8 @@ from gaq.nn.quantized import (
     Weight,
 )
 from gaq.quant.affine import clipped_fraction, scale_from_max, scale_from_mse
-from gaq.quant.direction import VectorFormat
 from gaq.quant.formats import IntFormat
+from gaq.quant.vectors import VectorFormat
 from gaq.recipe import Recipe, Rule
 from gaq.so3 import degree_slices
 

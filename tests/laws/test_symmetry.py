@@ -25,7 +25,8 @@ from tiny import (
 
 from gaq.forcefield import ForceField
 from gaq.graph import Graph, Structure, collate
-from gaq.quant.direction import MDDQ, Components, KMeansCodebook, OctahedralMap
+from gaq.quant.direction import KMeansCodebook, OctahedralMap
+from gaq.quant.vectors import MDDQ, Components
 from gaq.recipe import RECIPES
 from gaq.so3 import axis_rotation, random_rotations
 from gaq.transform import freeze, prepare

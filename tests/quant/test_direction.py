@@ -12,20 +12,16 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from gaq.errors import ConfigError
 from gaq.quant.direction import (
-    MDDQ,
     ComponentDirection,
-    Components,
     FibonacciCodebook,
     FloatDirection,
-    FloatMagnitude,
     IcosahedralCodebook,
     KMeansCodebook,
-    LinearMagnitude,
-    LogMagnitude,
     OctahedralCodebook,
     OctahedralMap,
-    VectorFormat,
 )
+from gaq.quant.magnitude import FloatMagnitude, LinearMagnitude, LogMagnitude
+from gaq.quant.vectors import MDDQ, Components, VectorFormat
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=25)
 seeds = st.integers(0, 2**31)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gaq.forcefield import ForceField
-    from gaq.quant.direction import VectorFormat
+    from gaq.quant.vectors import VectorFormat
 
 FLOAT = "float"
 

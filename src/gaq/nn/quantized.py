@@ -16,9 +16,9 @@ from torch.nn import functional
 from gaq.nn.geometry import Geometry
 from gaq.nn.leaves import mix_channels
 from gaq.quant.affine import codes
-from gaq.quant.direction import VectorFormat
 from gaq.quant.formats import IntFormat
 from gaq.quant.packing import pack, unpack
+from gaq.quant.vectors import VectorFormat
 from gaq.so3 import degree_slices
 
 

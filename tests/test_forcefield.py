@@ -40,8 +40,10 @@ def contents(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
 
 def rewrite(path: Path, header: object, state: dict[str, torch.Tensor]) -> Path:
     """A file whose checksum is right, whatever it holds."""
-    text = json.dumps(header)
-    save_file(state, path, metadata={"gaq": text, "sha256": _digest(text, state)})
+    if isinstance(header, dict):
+        bare = {key: value for key, value in header.items() if key != "sha256"}
+        header = bare | {"sha256": _digest(bare, state)}
+    save_file(state, path, metadata={"gaq": json.dumps(header)})
     return path
 
 

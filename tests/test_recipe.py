@@ -83,7 +83,7 @@ def test_names_of_leaves_can_be_given() -> None:
     ("scaler.weight=8", r"unknown role 'scaler'; did you mean 'scalar'\?"),
     ("scalar.wieght=8", r"unknown field 'wieght'; did you mean 'weight'\?"),
     ("schedule.lee=1", r"unknown field 'lee'; did you mean|unknown field 'lee'; fields are"),
-    ("scalar.weight=9", r"rules.0.weight: .*given 9"),
+    ("scalar.weight=9", r"changes.0.weight: .*given 9"),
     ("scalar.granularity=row", r"granularity: .*given 'row'"),
     ("schedule.scalars_only=1.5", r"schedule.scalars_only: .*given 1.5"),
 ])

@@ -13,14 +13,16 @@ from gaq.nn.geometry import Geometry
 from gaq.nn.leaves import Embedding, Linear, VectorLinear, VectorQuantizer
 from gaq.so3 import degree_slices
 
+SMALL = 0.1  # first size of terms that are quadratic in the vectors; left at 1, layers would amplify each other
+
 
 class Mlp(nn.Module):
     """x -> W₂ silu(W₁ x): the radial part of a filter, an update, or the energy of an atom."""
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, role: str) -> None:
+    def __init__(self, inputs: int, hidden: int, outputs: int, role: str, gain: float = 1.0) -> None:
         super().__init__()
         self.first = Linear(inputs, hidden, role)
-        self.second = Linear(hidden, outputs, role)
+        self.second = Linear(hidden, outputs, role, gain=gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return shape (..., outputs)."""
@@ -76,7 +78,7 @@ class EdgeFilter(nn.Module):
         super().__init__()
         self.radial = Mlp(basis, hidden, width, "radial")
         self.project = VectorLinear(vectors, groups, max_degree, role="contraction")
-        self.contraction = Linear(groups * max_degree, width, "contraction", bias=False)
+        self.contraction = Linear(groups * max_degree, width, "contraction", bias=False, gain=SMALL)
         self.by_degree = ByDegree(max_degree)
 
     def forward(self, v: Tensor, geometry: Geometry) -> Tensor:
@@ -141,7 +143,7 @@ class InteractionBlock(nn.Module):
         self.norm = nn.LayerNorm(scalars)
         self.feature = VectorQuantizer(vectors, max_degree)
         self.mix = VectorLinear(vectors, 2 * vectors, max_degree)
-        self.update = Mlp(scalars + gates, scalars, scalars + gates, "scalar")
+        self.update = Mlp(scalars + gates, scalars, scalars + gates, "scalar", gain=SMALL)
         self.by_degree = ByDegree(max_degree)
 
     def forward(self, x: Tensor, v: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:

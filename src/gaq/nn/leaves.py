@@ -26,10 +26,10 @@ from gaq.so3 import degree_slices
 class Linear(nn.Module):
     """y = x Wᵀ + b on scalars; weight (out, in), x (..., in)."""
 
-    def __init__(self, inputs: int, outputs: int, role: str, bias: bool = True) -> None:
+    def __init__(self, inputs: int, outputs: int, role: str, bias: bool = True, gain: float = 1.0) -> None:
         super().__init__()
         self.role = role
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) / math.sqrt(inputs))
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) * (gain / math.sqrt(inputs)))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:

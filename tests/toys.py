@@ -86,6 +86,21 @@ class Cubic(Springs):
         return super().atom_energies(graph, positions, vectors).index_add(0, graph.centers, anisotropy)
 
 
+class Curl(Springs):
+    """Springs with F_i = c ẑ × (x_i - x̄) on top: not the gradient of anything, and in no energy."""
+
+    def __init__(self, curl: float = 0.1, stiffness: float = 3.0, length: float = 1.2) -> None:
+        super().__init__(stiffness, length)
+        self.curl = curl
+
+    def predict(self, graph: Graph, stress: bool = False) -> Prediction:
+        prediction = super().predict(graph, stress)
+        sums = torch.zeros(graph.structures, 3, dtype=torch.float64).index_add(0, graph.batch, graph.positions)
+        x = graph.positions - (sums / graph.atoms_per_structure()[:, None])[graph.batch]
+        swirl = self.curl * torch.stack([-x[:, 1], x[:, 0], torch.zeros(len(x), dtype=torch.float64)], -1)
+        return Prediction(prediction.energy, prediction.forces + swirl, prediction.atom_energies)
+
+
 class Broken(Springs):
     """Returns NaN forces from the given call on."""
 

@@ -1,12 +1,12 @@
 """`gaq md`: molecular dynamics."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gaq.cli import options
-from gaq.cli.terminal import meter, show, steps_of
+from gaq.cli.terminal import meter, say, show, steps_of
 
 if TYPE_CHECKING:
     from gaq.md.drivers import MDResult
@@ -38,11 +38,20 @@ def md(
     options.use_threads(threads)
     forcefield = options.load_model(model, device)
     start = structure_from(structure)
+    if ensemble == "nve":
+        _warn(forcefield.provenance.get("audit"))
     with meter(f"{ensemble.upper()} with {forcefield.recipe.name}", steps_of(timestep), "starting") as told:
         result = run_md(forcefield, start, ensemble=ensemble, temperature_K=temperature, timestep_fs=timestep,
                         steps=steps, every=every, out=out, seed=seed, resume=resume,
                         progress=lambda state: told(state.step, state.steps, f"{state.temperature_K:.0f} K"))
     _summary(result)
+
+
+def _warn(audit: Any) -> None:
+    """Say so where `gaq audit --write` found the model unfit for constant energy."""
+    if isinstance(audit, dict) and audit.get("grade") == "screening-grade":
+        say("warning: an audit graded this model screening-grade, not fit for constant energy; use recipe w4, or w4a16 "
+            "where an audit passes it, or --ensemble nvt")
 
 
 def _summary(result: "MDResult") -> None:

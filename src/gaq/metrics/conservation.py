@@ -9,6 +9,7 @@ from gaq.errors import ConfigError
 
 BLOCKS = 10
 FEWEST_BLOCKS = 3  # a line through two points leaves no residual to estimate an error from
+SETTLING = 0.1  # of a simulation is left out: the start is not typical
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,46 @@ def energy_drift(time_ps: ArrayLike, energy: ArrayLike, atoms: int) -> Drift:
     residuals = means - means.mean() - slope * (times - times.mean())
     spread = np.square(times - times.mean()).sum()
     return Drift(slope, float(np.sqrt(np.square(residuals).sum() / (blocks - 2) / spread)))
+
+
+@dataclass(frozen=True)
+class ReplicaDrift:
+    """Drift and fluctuation of the total energy per atom over independent simulations.
+
+    Args:
+        slope_meV_atom_ps: mean of the slopes, meV/atom/ps.
+        standard_error_meV_atom_ps: of that mean, from the scatter over replicas; None for one replica.
+        fluctuation_meV_atom: root mean square about the lines, meV/atom.
+    """
+
+    slope_meV_atom_ps: float
+    standard_error_meV_atom_ps: float | None
+    fluctuation_meV_atom: float
+
+
+def replica_drift(time_ps: ArrayLike, energies: ArrayLike, atoms: int) -> ReplicaDrift:
+    """Fit E_r(t)/N = a_r + b_r t to every replica r by least squares, without the first tenth of the time.
+
+    drift = mean_r b_r ± std_r b_r / √R
+
+    Args:
+        time_ps: ps, shape (samples,), ascending.
+        energies: total energies in eV, shape (R, samples).
+        atoms: number of atoms N.
+
+    Raises:
+        ConfigError: fewer than two samples after the first tenth, different lengths, or values that are not finite.
+    """
+    t, e = np.asarray(time_ps, dtype=np.float64), np.asarray(energies, dtype=np.float64)
+    if t.ndim != 1 or e.ndim != 2 or e.shape[1] != len(t) or not e.size or not np.isfinite(e).all():
+        raise ConfigError("drift needs finite energies of shape (replicas, samples) and as many times; given shapes "
+                          f"{e.shape} and {t.shape}")
+    kept = t >= t[0] + SETTLING * (t[-1] - t[0])
+    if kept.sum() < 2:
+        raise ConfigError(f"drift needs two samples after the first tenth of time, not {len(t)} in all")
+    t, e = t[kept], 1000.0 * (e[:, kept] - e[:, :1]) / atoms
+    centred = t - t.mean()
+    slopes = e @ centred / (centred @ centred)
+    residuals = e - e.mean(1, keepdims=True) - np.outer(slopes, centred)
+    error = float(slopes.std(ddof=1) / np.sqrt(len(slopes))) if len(slopes) > 1 else None
+    return ReplicaDrift(float(slopes.mean()), error, float(np.sqrt(np.square(residuals).mean())))

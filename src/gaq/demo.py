@@ -153,5 +153,5 @@ def _notes(training: Frames, test: Frames, structure: str | None, seconds: float
             f"The FP32 model {origin}. The W4A8 model was made from it with a short quantization-aware training; "
             "naive INT8 was calibrated only.",
             "NVE: velocity Verlet, 0.5 fs, started at 300 K. Activations of 8 bits make the energy a staircase, so its "
-            "total energy wanders more than that of FP32: for long NVE use w4 or w4a16.",
+            "total energy wanders more than that of FP32: for long NVE use w4, or w4a16 where an audit passes it.",
             f"All of it took {seconds / 60:.1f} minutes on this machine."]

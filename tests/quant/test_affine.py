@@ -14,7 +14,6 @@ from gaq.quant.affine import (
     fake_quantize,
     scale_from_max,
     scale_from_mse,
-    slow_gradient,
 )
 from gaq.quant.formats import IntFormat, UnsignedFormat
 
@@ -86,14 +85,6 @@ def test_a_trace_gives_the_same_numbers():
     traced = make_fx(gradient)(torch.zeros(50), scale)
     x = torch.linspace(-4, 4, 50)
     assert torch.equal(traced(x, scale), gradient(x, scale))
-
-
-def test_slow_gradient_changes_the_gradient_only():
-    scale = torch.tensor([0.1, 0.7], requires_grad=True)
-    slow = slow_gradient(scale, 0.01)
-    assert torch.equal(slow, scale)
-    slow.sum().backward()
-    assert torch.allclose(scale.grad, torch.full((2,), 0.01))
 
 
 @pytest.mark.parametrize("search", [scale_from_max, scale_from_mse])

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gaq.errors import ConfigError, ModelFileError
-from gaq.quant.affine import codes, scale_from_max
 from gaq.quant.formats import IntFormat, UnsignedFormat
-from gaq.quant.packing import QTensor, pack, packed_size, unpack
+from gaq.quant.packing import pack, packed_size, unpack
 
 BITS = [2, 3, 4, 5, 6, 7, 8, 12, 16]
 
@@ -54,23 +53,3 @@ def test_damaged_bytes_are_refused():
         unpack(data, fmt, (9,))
     with pytest.raises(ModelFileError, match="below the smallest code -7"):
         unpack(torch.tensor([0x88], dtype=torch.uint8), fmt, (2,))
-
-
-def test_a_stored_tensor_is_codes_times_scale():
-    fmt, x = IntFormat(bits=4), torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
-    scale = scale_from_max(x, fmt, channel_axis=0)
-    c = codes(x, scale, fmt)
-    stored = QTensor.encode(c, scale, fmt)
-    assert torch.equal(stored.decode(), c * scale)
-    assert torch.equal(stored.codes(), c.int())
-    assert stored.nbytes == 30 + 6 * 4
-
-
-def test_a_stored_tensor_checks_its_parts():
-    fmt = IntFormat(bits=8)
-    data = torch.zeros(6, dtype=torch.uint8)
-    with pytest.raises(ModelFileError, match="bytes"):
-        QTensor(data, torch.ones(()), fmt, (2, 4))
-    for scale in (torch.ones(3, 1), torch.ones(1, 1, 1)):
-        with pytest.raises(ModelFileError, match="broadcast"):
-            QTensor(data, scale, fmt, (2, 3))

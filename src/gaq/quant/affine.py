@@ -58,12 +58,6 @@ def fake_quantize(x: Tensor, scale: Tensor, fmt: WholeNumbers) -> Tensor:
     return codes(x, scale, fmt) * scale
 
 
-def slow_gradient(scale: Tensor, factor: float) -> Tensor:
-    """Return `scale` unchanged in value, with its gradient multiplied by `factor`; LSQ takes 1/sqrt(n·qmax)."""
-    scaled = scale * factor
-    return scale.detach() + (scaled - scaled.detach())
-
-
 def clipped_fraction(x: Tensor, scale: Tensor, fmt: WholeNumbers) -> float:
     """Return the fraction of `x` beyond the range of the codes by more than half a step (0 for no values)."""
     if x.numel() == 0:

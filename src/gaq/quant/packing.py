@@ -7,7 +7,6 @@ byte, the first in the low half.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -72,52 +71,6 @@ def unpack(data: Tensor, fmt: WholeNumbers, shape: tuple[int, ...]) -> Tensor:
         raise ModelFileError(f"packed codes hold {int(codes.min())}, below the smallest code {fmt.qmin} of {fmt!r}; "
                              "the data are damaged: get the file again")
     return codes
-
-
-@dataclass(frozen=True, eq=False)
-class QTensor:
-    """A tensor in its stored form: integer codes at their bit width, and their scale, x = s · c.
-
-    Args:
-        data: packed codes, uint8, shape (bytes,).
-        scale: steps, broadcastable against `shape`.
-        format: integer format of the codes.
-        shape: shape of the tensor.
-
-    Raises:
-        ModelFileError: the number of bytes or the shape of the scale does not fit `shape`.
-    """
-
-    data: Tensor
-    scale: Tensor
-    format: WholeNumbers
-    shape: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        _check_size(self.data, self.format, self.shape)
-        ones = len(self.shape) - self.scale.ndim
-        if ones < 0 or any(s not in (1, n) for s, n in zip(self.scale.shape, self.shape[ones:], strict=True)):
-            raise ModelFileError(f"a scale of shape {tuple(self.scale.shape)} does not broadcast to a tensor of shape "
-                                 f"{self.shape}; the data are damaged: get the file again")
-
-    @classmethod
-    def encode(cls, codes: Tensor, scale: Tensor, fmt: WholeNumbers) -> "QTensor":
-        """Pack whole-number codes (integer or float type) with their scale."""
-        return cls(pack(codes, fmt), scale.detach(), fmt, tuple(codes.shape))
-
-    def codes(self) -> Tensor:
-        """Return the codes as int32, shape `shape`, on the device of the scale."""
-        return unpack(self.data, self.format, self.shape).to(self.scale.device)
-
-    def decode(self) -> Tensor:
-        """Return the values s · c, in the dtype of the scale."""
-        return self.codes().to(self.scale.dtype) * self.scale
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes stored: those of the codes and of the scale."""
-        return self.data.numel() + self.scale.numel() * self.scale.element_size()
 
 
 def _check_size(data: Tensor, fmt: WholeNumbers, shape: tuple[int, ...]) -> None:

@@ -15,7 +15,7 @@ from gaq.quant.formats import Bits
 from gaq.quant.magnitude import LinearMagnitude
 from gaq.quant.vectors import MDDQ, Components, VectorFormat
 
-ROLES = ("first", "radial", "contraction", "scalar", "vector", "feature", "last")
+ROLES = ("first", "radial", "contraction", "scalar", "readout", "vector", "feature", "last")
 
 
 class _Frozen(BaseModel):
@@ -186,14 +186,16 @@ def _value(text: str) -> int | float | str:
 
 def _geometry_aware(name: str, weight: Bits, activation: Bits | None, description: str) -> Recipe:
     edge, room = max(weight, 8), 1.5  # bits of first and last layers; headroom
+    wide: Bits | None = None if activation is None else 16  # of inputs whose rounding shows in the energy directly
     vectors = None if activation is None else MDDQ(
         magnitude=LinearMagnitude(bits=activation), direction=ComponentDirection(bits=activation), aligned=True)
     return Recipe(name=name, description=description, rules=(
         Rule(match="first", weight=edge),
-        Rule(match="last", weight=edge, input=None if activation is None else 16, headroom=2.0),
+        Rule(match="last", weight=edge, input=wide, headroom=2.0),
         Rule(match="radial", weight=weight),  # functions of one distance: basis, envelope and activations in float
-        Rule(match="contraction", weight=edge, input=activation, headroom=room),  # few, and all filters hang on them
+        Rule(match="contraction", weight=edge, input=wide, headroom=room),  # few, and all filters hang on them
         Rule(match="scalar", weight=weight, input=activation, headroom=room),
+        Rule(match="readout", weight=weight, input=wide, headroom=room),
         Rule(match="vector", weight=weight),
         Rule(match="feature", vectors=vectors, headroom=room)))
 
@@ -201,7 +203,7 @@ def _geometry_aware(name: str, weight: Bits, activation: Bits | None, descriptio
 def _plain(name: str, vectors: VectorFormat, schedule: Schedule, description: str, weight: Bits = 8,
            higher: VectorFormat | None = None) -> Recipe:
     scalars = tuple(Rule(match=role, weight=weight, input=8, granularity="tensor", calibration="max")
-                    for role in ("first", "radial", "contraction", "scalar", "vector", "last"))
+                    for role in ROLES if role != "feature")
     return Recipe(name=name, description=description, schedule=schedule,
                   rules=(*scalars, Rule(match="feature", vectors=vectors, higher=higher, granularity="tensor")))
 

@@ -3,6 +3,7 @@
 Results go to standard output; progress, notices and errors go to standard error.
 """
 
+import os
 import sys
 import time
 from collections import deque
@@ -139,6 +140,9 @@ class Bar:
 @contextmanager
 def meter(title: str, unit: Unit, note: str = "") -> Iterator[Meter]:
     """Show the progress of one task: `note` is what happens before the first count."""
+    if not first_process():
+        yield lambda done, total, note="", milestone=False: None
+        return
     if not watched():
         say(f"{title}: {note}" if note else title)
         yield Lines(title, unit)
@@ -161,6 +165,11 @@ def stages(title: str) -> Iterator[Callable[[str], None]]:
         yield lambda line: bars.update(task, description=line)
 
 
+def first_process() -> bool:
+    """Return whether this is the first of the processes that torchrun started: it alone writes, and shows progress."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def watched() -> bool:
     """Return whether a person sees both streams."""
     return sys.stdout.isatty() and sys.stderr.isatty()
@@ -173,6 +182,8 @@ def say(line: str) -> None:
 
 def show(*parts: RenderableType) -> None:
     """Write results to standard output: texts as they are, tables as wide as they need to be."""
+    if not first_process():
+        return
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = max(console.width, WIDE)

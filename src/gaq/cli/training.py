@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gaq.cli import options
-from gaq.cli.terminal import STEPS, Meter, duration, meter, say, show, size
+from gaq.cli.terminal import STEPS, Meter, duration, first_process, meter, say, show, size
 from gaq.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ def quantize(
     with meter(f"quantizing to {chosen.name}", STEPS, "calibrating") as told:
         log = _Log(told)
         forcefield = compress(original, chosen, labelled, settings, folder=folder, resume=resume, watch=log)
-    forcefield.save(out)
+    if first_process():
+        forcefield.save(out)
     _summary(forcefield, out, log.last)
 
 
@@ -165,6 +166,9 @@ def _check_start(folder: Path, model: Path, resume: bool) -> None:
 def _summary(forcefield: "ForceField", path: Path, last: "Progress | None") -> None:
     if last is not None and last.history:
         best = next((row for row in last.history if row["step"] == last.best_step), last.history[-1])
+        rates = ", ".join(f"{how} {speed:.3g} frames/s" for how, speed in last.frames_per_second.items())
+        if rates:
+            show(f"training speed: {rates}")
         show(f"{last.step} steps in {duration(last.seconds)}; best: {_validation(best)}")
     stored, full = sum(forcefield.stored_bytes().values()), forcefield.fp32_bytes()
     share = f", {stored / full:.0%} of FP32" if forcefield.recipe.rules else ""

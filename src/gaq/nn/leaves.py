@@ -8,6 +8,7 @@ Each leaf has a `role`, by which a recipe addresses it. Leaves take and return f
 | radial      | Linear                  | filters from the radial basis (a function of one distance)    |
 | contraction | VectorLinear, Linear    | filters from rotation-invariant contractions of vectors       |
 | scalar      | Linear                  | queries, keys, values, updates of the scalars                 |
+| readout     | Linear                  | the last update of the scalars, whose rounding is the energy's |
 | vector      | VectorLinear            | channel mixing of each degree, which commutes with rotations  |
 | feature     | VectorQuantizer         | nothing in float: where vector features are rounded           |
 | last        | Linear                  | per-atom energies                                             |

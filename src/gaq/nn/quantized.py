@@ -210,6 +210,8 @@ class QuantizedVectors(nn.Module):
     gradient takes the frame as constant.
     """
 
+    rounding: Tensor
+
     def __init__(self, role: str, formats: tuple[VectorFormat, ...], scales: list[Scale],
                  points: list[Tensor | None]) -> None:
         super().__init__()
@@ -218,14 +220,25 @@ class QuantizedVectors(nn.Module):
         self.scales = nn.ModuleList(scales)
         for index, table in enumerate(points):
             self.register_buffer(f"points{index + 1}", table)
-        self.active = True
+        self.register_buffer("rounding", torch.ones((), dtype=torch.bool), persistent=False)
+
+    @property
+    def active(self) -> bool:
+        """Whether features are rounded; the schedule of training keeps them in float for a while.
+
+        It is held as a tensor, so that a compiled step is one and the same function in both phases.
+        """
+        return bool(self.rounding)
+
+    @active.setter
+    def active(self, active: bool) -> None:
+        self.rounding.fill_(active)
 
     def forward(self, v: Tensor, geometry: Geometry) -> Tensor:
         """Return rounded features (N, M, C)."""
-        if not self.active:
-            return v
-        return torch.cat([self._rounded(v[:, part], degree, geometry)
-                          for degree, part in enumerate(self.slices, start=1)], 1)
+        rounded = torch.cat([self._rounded(v[:, part], degree, geometry)
+                             for degree, part in enumerate(self.slices, start=1)], 1)
+        return torch.where(self.rounding, rounded, v)
 
     def _rounded(self, v: Tensor, degree: int, geometry: Geometry) -> Tensor:
         fmt, scale = self.formats[degree - 1], self.scales[degree - 1]()

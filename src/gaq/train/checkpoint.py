@@ -26,7 +26,9 @@ class Progress:
         stale: validations since.
         history: one row for each validation.
         recent: losses of the steps since.
-        seconds: time spent so far.
+        seconds: time spent on steps and validations so far.
+        preparation: time spent before, on compiling and timing the step.
+        frames_per_second: training frames per second, "eager" and "compiled", as timed before.
     """
 
     steps: int
@@ -38,6 +40,8 @@ class Progress:
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     recent: list[float] = field(default_factory=list)
+    preparation: float = 0.0
+    frames_per_second: dict[str, float] = field(default_factory=dict)
 
 
 class State:

@@ -13,7 +13,7 @@ import torch
 
 from gaq.data import Frames, check_training_size, load_frames
 from gaq.errors import ConfigError, DataError
-from gaq.forcefield import ForceField, frozen
+from gaq.forcefield import ForceField, frozen, load
 from gaq.graph import Graph, Structure, collate
 from gaq.nn.model import Transformer
 from gaq.recipe import RECIPES, Recipe, Schedule, load_recipe
@@ -21,13 +21,14 @@ from gaq.train.batches import fit_offsets, force_scale, labelled_graphs
 from gaq.train.checkpoint import Progress
 from gaq.train.config import Optimization, TrainConfig
 from gaq.train.loop import Loop, Watch
+from gaq.train.workers import Workers
 from gaq.transform import prepare
 
 CALIBRATION_FRAMES = 64
 
 
 def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progress: None) -> ForceField:
-    """Train a float force field from scratch, and write it to `config.out`/model.safetensors.
+    """Train a float force field, from scratch or on from another, and write it to `config.out`/model.safetensors.
 
     Raises:
         DataError, ConfigError: bad sources or settings, before any work is done.
@@ -46,21 +47,42 @@ def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progr
         training, validation = split(frames, config.data.validation_frames, config.optimization.seed)
     species = tuple(sorted({int(z) for s in frames for z in np.unique(s.species)}))
     torch.manual_seed(config.optimization.seed)
-    model = Transformer(config.model.with_species(species))
-    model.energy_offsets.copy_(fit_offsets(training, species))
-    model.energy_scale.fill_(force_scale(training))
+    if config.start is None:
+        model = Transformer(config.model.with_species(species))
+        model.energy_offsets.copy_(fit_offsets(training, species))
+        model.energy_scale.fill_(force_scale(training))
+    else:
+        model = _started(config.start, species)
     model.to(config.device)
     folder = Path(config.out)
-    loop = Loop(model, labelled_graphs(training, config.model.cutoff, frames.source, config.device),
-                labelled_graphs(validation, config.model.cutoff, frames.source, config.device),
+    cutoff = model.config.cutoff
+    loop = Loop(model, labelled_graphs(training, cutoff, frames.source, config.device),
+                labelled_graphs(validation, cutoff, frames.source, config.device),
                 config.optimization, Schedule(scalars_only=0.0), folder,
-                _identity(config.model_dump(exclude={"out", "device", "threads"}), frames), watch)
+                _identity(config.model_dump(exclude={"out", "device", "threads"}), frames), watch,
+                Workers.from_environment(config.device))
     progress = loop.run(resume)
     centre_energies(model, loop.train)
     provenance = _provenance(config.model_dump(), frames, progress, config.device) | {"training_frames": len(training)}
     forcefield = frozen(model, RECIPES["fp32"], provenance)
-    forcefield.save(folder / "model.safetensors")
+    if loop.workers.writes:
+        forcefield.save(folder / "model.safetensors")
     return forcefield
+
+
+def _started(path: str, species: tuple[int, ...]) -> Transformer:
+    """Return the float model that training goes on from.
+
+    Raises:
+        ConfigError: it is quantized, or does not know an element of the data.
+    """
+    forcefield = load(path)
+    if forcefield.recipe.rules:
+        raise ConfigError(f"start: {path} is quantized ({forcefield.recipe.name}); training goes on from a float model")
+    unknown = set(species) - set(forcefield.species)
+    if unknown:
+        raise ConfigError(f"start: {path} was not made for the elements {sorted(unknown)} of the data")
+    return forcefield.model.requires_grad_(True)
 
 
 def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Structure] | Frames,
@@ -100,7 +122,8 @@ def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Stru
         labelled = labelled_graphs(training, forcefield.cutoff, source, device)
         loop = Loop(model, [taught(g, teacher, recipe.schedule.distillation) for g in labelled],
                     labelled_graphs(validation, forcefield.cutoff, source, device), settings, recipe.schedule,
-                    Path(folder) if folder else None, _identity(recipe, settings, frames, forcefield.provenance), watch)
+                    Path(folder) if folder else None, _identity(recipe, settings, frames, forcefield.provenance), watch,
+                    Workers.from_environment(device))
         progress = loop.run(resume)
         centre_energies(model, labelled)
     used = {"recipe": recipe.name, "optimization": settings.model_dump() if settings else None}
@@ -162,6 +185,7 @@ def _provenance(config: dict[str, Any], frames: Sequence[Structure], progress: P
             "fingerprint": getattr(frames, "fingerprint", "")}
     if progress is not None:
         made |= {"steps": progress.step, "best_step": progress.best_step, "seconds": round(progress.seconds, 1),
+                 "frames_per_second": progress.frames_per_second,
                  "curves": _curves(progress.history)}
     return made
 

@@ -1,9 +1,9 @@
 """The training loop, for float models and for quantization-aware training alike."""
 
-import copy
 import csv
 import io
 import math
+import shutil
 import signal
 import threading
 import time
@@ -24,10 +24,13 @@ from gaq.train.batches import Batches
 from gaq.train.checkpoint import Progress, State
 from gaq.train.config import Optimization
 from gaq.train.loss import Loss
+from gaq.train.step import CompiledStep, EagerStep, fits, seconds_per_step
+from gaq.train.workers import ALONE, Workers
 from gaq.transform import protect, release_vectors
 
 Watch = Callable[[Progress], None]
 TIMED_STEPS = 8
+COMPILED_STEPS, COMPILED_MINUTES = 4000, 20.0  # compiling takes minutes, and makes a step about three times faster
 SETTLED = 0.05  # share of a time budget after which the number of steps is settled by the rate until then
 
 
@@ -43,6 +46,7 @@ class Loop:
         folder: where checkpoint and logs go; None for a run in memory.
         identity: fingerprint of configuration and data, so that a checkpoint is not resumed by mistake.
         watch: called after every step.
+        workers: the processes that share the batches; the first one writes the files.
     """
 
     model: Transformer
@@ -53,11 +57,16 @@ class Loop:
     folder: Path | None = None
     identity: str = ""
     watch: Watch = lambda progress: None
+    workers: Workers = ALONE
 
     def __post_init__(self) -> None:
         s = self.settings
-        self.batches = Batches(self.train, s.batch_size, s.seed)
-        self.loss = Loss(s.energy_weight, s.forces_weight, self.schedule.lee_weight, float(self.model.energy_scale))
+        self.batches = Batches(self.train, s.batch_size, s.seed, self.workers, bool(self.schedule.lee_weight))
+        loss = Loss(s.energy_weight, s.forces_weight, self.schedule.lee_weight)
+        self.gradients: EagerStep | CompiledStep = EagerStep(self.model, loss)
+        if self._pays():
+            self.gradients = CompiledStep(self.model, loss, self.train,
+                                          len(self.workers.share(range(self.batches.batch_size))))
         self.optimizer = _adamw(self.model, s)
         self.state = State(self.model, self.optimizer, s.ema)
         self.checkpoint = self.folder / "checkpoint.safetensors" if self.folder else None
@@ -72,8 +81,8 @@ class Loop:
         if resume and self.checkpoint and self.checkpoint.exists():
             progress = self.state.load(self.checkpoint, self.identity)
         else:
-            progress = Progress(steps=self.settings.steps or self._steps_in(self.settings.minutes or 0.0))
-        writer = _tensorboard(self.folder)
+            progress = self._begin()
+        writer = _tensorboard(self.folder if self.workers.writes else None)
         started = time.perf_counter() - progress.seconds
         interrupts = HeldInterrupts()
         try:
@@ -104,17 +113,15 @@ class Loop:
     def _step(self, progress: Progress) -> None:
         s, step = self.settings, progress.step
         release_vectors(self.model, self._vectors_released(progress))
-        graph = self.batches[step]
-        generator = torch.Generator().manual_seed((s.seed << 32) + step)
+        batch = self.batches[step]
         if self.schedule.protection:
-            protect(self.model, graph, self.schedule.protection, generator)
+            protect(self.model, batch.graph, self.schedule.protection, self.batches.generator(step))
         self.model.train()
         rate = s.learning_rate * rate_at(step, progress.steps, s.warmup_steps, s.final_rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.model, graph, generator)
-        loss.backward()
+        loss = self.workers.sum_gradients(self.model, self.gradients(batch))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), s.clip)
         if not bool(torch.isfinite(norm)):
             raise GaqError(f"the gradient is not finite at step {step}; lower optimization.learning_rate, or look for "
@@ -122,7 +129,15 @@ class Loop:
         self.optimizer.step()
         progress.step += 1
         self.state.track(progress.step)
-        progress.recent.append(float(loss.detach()))
+        progress.recent.append(float(loss))
+
+    def _pays(self) -> bool:
+        """Return whether to compile the step: where it is asked for, or long training will earn it back."""
+        s = self.settings
+        if s.compile == "auto":
+            long = (s.steps or 0) >= COMPILED_STEPS or (s.minutes or 0) >= COMPILED_MINUTES
+            return long and fits(self.train) and not self.schedule.protection and shutil.which("c++") is not None
+        return s.compile == "always"
 
     def _is_stale(self, progress: Progress) -> bool:
         return self.settings.patience is not None and progress.stale >= self.settings.patience
@@ -153,32 +168,37 @@ class Loop:
             for key in ("train_loss", "energy_mae_meV", "forces_mae_meV_A"):
                 if row[key] is not None:
                     writer.add_scalar(key, row[key], progress.step)
-        if self.folder:
+        if self.folder and self.workers.writes:
             write_atomically(self.folder / "log.csv", _csv(progress.history))
 
     def _save(self, progress: Progress) -> None:
-        if self.checkpoint:
+        if self.checkpoint and self.workers.writes:
             self.state.save(self.checkpoint, progress, self.identity)
 
     def _settle(self, progress: Progress) -> None:
         """Fix the number of steps of a time budget, once its rate is known better than from the first few steps."""
-        budget = 60 * (self.settings.minutes or 0.0)
-        if not progress.settled and progress.seconds >= SETTLED * budget:
+        budget = 60 * (self.settings.minutes or 0.0) - progress.preparation
+        if not progress.settled and self.workers.agree(progress.seconds >= SETTLED * budget):
             progress.settled = True
-            if budget:
-                progress.steps = max(int(progress.step * budget / progress.seconds), progress.step)
+            if self.settings.minutes:
+                progress.steps = max(self.workers.agree(int(progress.step * budget / progress.seconds)), progress.step, 1)
 
-    def _steps_in(self, minutes: float) -> int:
-        """Guess the number of steps in a time budget, by timing a few on a copy of the model."""
-        trial = copy.deepcopy(self.model)
-        times = []
-        for step in range(TIMED_STEPS):
-            begun = time.perf_counter()
-            loss = self.loss(trial, self.batches[step], torch.Generator().manual_seed(step))
-            loss.backward()
-            times.append(time.perf_counter() - begun)
-        typical = sorted(times[2:])[len(times[2:]) // 2] * 1.05  # the optimizer's own share
-        return max(int(minutes * 60 / typical), 1)
+    def _begin(self) -> Progress:
+        """Plan the run: compile the step, and turn a time budget into steps by the rate of a few of them."""
+        minutes, steps = self.settings.minutes, self.settings.steps
+        if steps and isinstance(self.gradients, EagerStep):
+            return Progress(steps=steps)
+        begun = time.perf_counter()
+        batches = [self.batches[step] for step in range(TIMED_STEPS)]
+        frames, rates = self.batches.batch_size, {}
+        if isinstance(self.gradients, CompiledStep):
+            self.gradients(batches[0])
+            rates["eager"] = frames / seconds_per_step(EagerStep(self.model, self.gradients.loss), batches[:3])
+        typical = seconds_per_step(self.gradients, batches)
+        rates["compiled" if rates else "eager"] = frames / typical
+        spent = time.perf_counter() - begun
+        steps = steps or max(int((60 * (minutes or 0.0) - spent) / (1.05 * typical)), 1)  # 5 % for the optimizer
+        return Progress(steps=self.workers.agree(steps), preparation=spent, frames_per_second=rates)
 
 
 class HeldInterrupts:

@@ -1,0 +1,5 @@
+"""`python -m gaq` is `gaq`; torchrun starts it so."""
+
+from gaq.cli import main
+
+main()

@@ -1,0 +1,130 @@
+"""One training step up to the gradients: operation by operation, or traced whole and compiled."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from gaq.errors import ConfigError
+from gaq.graph import Graph, Prediction
+from gaq.nn.model import Transformer
+from gaq.train.batches import Batch
+from gaq.train.loss import Loss
+
+ROUND = 64  # edges are padded to a multiple of this
+TENSORS = ("species", "positions", "centers", "neighbours", "shifts", "cell", "batch", "energy", "forces")
+
+
+class EagerStep:
+    """Loss and gradients by running the model operation by operation."""
+
+    def __init__(self, model: Transformer, loss: Loss) -> None:
+        self.model, self.loss = model, loss
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Set the gradients of the parameters, and return the loss."""
+        loss = self.loss(self.model, batch, self.model.energy_scale)
+        loss.backward()
+        return loss.detach()
+
+
+class CompiledStep:
+    """The same as one compiled function of fixed shape: energies, forces, loss and gradients traced as a single graph.
+
+    torch.compile alone cannot differentiate twice, which a loss on forces needs; so the derivatives are traced first
+    (`make_fx`), and the result, free of autograd, is compiled. Edges are padded to one number with edges at the cutoff,
+    where the envelope is zero with its slope: they add nothing, to the last bit.
+
+    Args:
+        model: its parameters and buffers are inputs of the compiled function, so they may change between steps.
+        loss: of a batch.
+        graphs: the training graphs; all of them of the same number of atoms.
+        batch_size: graphs in a batch, or in this process' share of it.
+        backend: of torch.compile.
+
+    Raises:
+        ConfigError: graphs of different sizes.
+    """
+
+    def __init__(self, model: Transformer, loss: Loss, graphs: Sequence[Graph], batch_size: int,
+                 backend: str = "inductor") -> None:
+        if not fits(graphs):
+            raise ConfigError("a compiled step needs frames of one number of atoms, with an energy each; "
+                              "set optimization.compile to never")
+        self.model, self.loss, self.backend = model, loss, backend
+        largest = sorted(len(g.centers) for g in graphs)[-batch_size:]
+        self.edges = -(-sum(largest) // ROUND) * ROUND
+        self.given = [name for name in TENSORS if getattr(graphs[0], name) is not None]
+        self._compiled: Callable[..., tuple[Tensor, ...]] | None = None
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Set the gradients of the parameters, and return the loss."""
+        parameters = list(self.model.parameters())
+        whole = padded(batch.graph, self.edges, self.model.config.cutoff)
+        tensors = [getattr(whole, name) for name in self.given] + ([] if batch.rotation is None else [batch.rotation])
+        inputs = ([p.detach() for p in parameters], list(self.model.buffers()), tensors)
+        if self._compiled is None:
+            self._compiled = self._compile(batch, *inputs)
+        with torch.no_grad():
+            loss, *gradients = self._compiled(*inputs)
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = gradient
+        return loss
+
+    def _compile(self, batch: Batch, parameters: list[Tensor], buffers: list[Tensor], tensors: list[Tensor]) -> Callable:
+        def gradients(parameters: list[Tensor], buffers: list[Tensor], tensors: list[Tensor]) -> tuple[Tensor, ...]:
+            return self._gradients(batch, parameters, buffers, tensors)
+
+        example = [p.clone().requires_grad_() for p in parameters]
+        traced = make_fx(gradients, _allow_non_fake_inputs=True)(example, buffers, tensors)
+        traced.graph.eliminate_dead_code()
+        traced.recompile()
+        return torch.compile(traced, dynamic=False, backend=self.backend)
+
+    def _gradients(self, batch: Batch, parameters: list[Tensor], buffers: list[Tensor],
+                   tensors: list[Tensor]) -> tuple[Tensor, ...]:
+        state = dict(zip((name for name, _ in self.model.named_parameters()), parameters, strict=True))
+        state |= dict(zip((name for name, _ in self.model.named_buffers()), buffers, strict=True))
+        count = len(self.given)
+        batch = replace(batch, graph=Graph(**dict(zip(self.given, tensors[:count], strict=True))),
+                        rotation=tensors[count] if len(tensors) > count else None)
+
+        def model(graph: Graph, differentiable: bool) -> Prediction:
+            return functional_call(self.model, state, (graph,), {"differentiable": differentiable})
+
+        with torch.enable_grad():
+            loss = self.loss(model, batch, state["energy_scale"])
+            found = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        return (loss.detach(), *found)
+
+
+def fits(graphs: Sequence[Graph]) -> bool:
+    """Return whether a step on these graphs can have one shape."""
+    return len({(len(g.species), g.forces is None, g.energy is None) for g in graphs}) == 1
+
+
+def padded(graph: Graph, edges: int, cutoff: float) -> Graph:
+    """Return the graph with edges from the first atom to itself, at the distance of the cutoff, up to a fixed number."""
+    missing = edges - len(graph.centers)
+    cell, zeros = graph.cell, graph.centers.new_zeros(missing)
+    if not bool(cell[0].any()):  # a molecule: its cell is free to choose, for all its shifts are zero
+        cell = cell.clone()
+        cell[0] = torch.eye(3, dtype=cell.dtype, device=cell.device)
+    along = cutoff * torch.linalg.inv(cell[0])[0]
+    return replace(graph, centers=torch.cat([graph.centers, zeros]), neighbours=torch.cat([graph.neighbours, zeros]),
+                   shifts=torch.cat([graph.shifts, along.expand(missing, 3)]), cell=cell)
+
+
+def seconds_per_step(step: EagerStep | CompiledStep, batches: Sequence[Batch]) -> float:
+    """Return the median time of a step, s; no gradients are left behind."""
+    times = []
+    for batch in batches:
+        begun = time.perf_counter()
+        step(batch)
+        times.append(time.perf_counter() - begun)
+        step.model.zero_grad(set_to_none=True)
+    return sorted(times)[len(times) // 2]

@@ -99,7 +99,7 @@ def test_shares_add_up_to_the_batch() -> None:
     whole = Batches(given, 5, seed=1, rotated=True)
     shares = [Batches(given, 5, seed=1, workers=Workers(rank, 2), rotated=True) for rank in range(2)]
     parts = [loss(made, share[2], made.energy_scale) for share in shares]
-    assert float(sum(parts)) == pytest.approx(float(loss(made, whole[2], made.energy_scale)), rel=1e-12)
+    assert sum(parts).item() == pytest.approx(loss(made, whole[2], made.energy_scale).item(), rel=1e-12)
     assert [len(share[2].graph.energy) for share in shares] == [3, 2]
 
 

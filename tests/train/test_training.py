@@ -214,7 +214,7 @@ def test_the_loss_is_free_of_units() -> None:
     term = Loss(0.5, 2.0, 0.0)
     by_hand = 0.5 * ((said.energy - batch.energy) / 0.25).square().mean() + 2 * (
         (said.forces - batch.forces) / 0.25).square().mean()
-    assert float(term(model(frames()), of_batch(batch), torch.tensor(0.25))) == pytest.approx(float(by_hand))
+    assert term(model(frames()), of_batch(batch), torch.tensor(0.25)).item() == pytest.approx(float(by_hand))
 
 
 def test_degree_quant_protects_atoms_in_training_only() -> None:

@@ -185,7 +185,7 @@ def _value(text: str) -> int | float | str:
 
 
 def _geometry_aware(name: str, weight: Bits, activation: Bits | None, description: str) -> Recipe:
-    edge, room = max(weight, 8), 1.5  # bits of first and last layers; headroom
+    edge, room = max(weight, 8), 1.25  # bits of first and last layers; headroom
     wide: Bits | None = None if activation is None else 16  # of inputs whose rounding shows in the energy directly
     vectors = None if activation is None else MDDQ(
         magnitude=LinearMagnitude(bits=activation), direction=ComponentDirection(bits=activation), aligned=True)

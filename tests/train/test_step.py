@@ -20,10 +20,12 @@ from gaq.nn.model import Transformer
 from gaq.recipe import RECIPES
 from gaq.train import TrainConfig, train
 from gaq.train.batches import Batches
-from gaq.train.loss import Loss
+from gaq.train.loss import loss, loss_weights
 from gaq.train.step import CompiledStep, EagerStep, padded
 from gaq.train.workers import Workers
 from gaq.transform import prepare, release_vectors
+
+WEIGHTS = loss_weights(0.02, 1.0, 0.1, torch.tensor(0.3))
 
 
 def prepared(recipe: str) -> Transformer:
@@ -41,8 +43,7 @@ def gradients(made: Transformer) -> dict[str, torch.Tensor]:
 def test_a_traced_step_is_the_eager_step(recipe: str, rotated: bool) -> None:
     made, given = prepared(recipe), graphs(frames())
     batches = Batches(given, 4, seed=3, rotated=rotated)
-    loss = Loss(0.02, 1.0, 0.1)
-    eager, traced = EagerStep(made, loss), CompiledStep(made, loss, given, 4, backend="eager")
+    eager, traced = EagerStep(made, WEIGHTS), CompiledStep(made, WEIGHTS, given, 4, backend="eager")
     for step in range(3):
         for active in (False, True):
             release_vectors(made, active)
@@ -91,15 +92,15 @@ def test_frames_of_several_sizes_are_not_compiled() -> None:
     given = graphs(frames())
     smaller = replace(given[0], species=given[0].species[:4], positions=given[0].positions[:4])
     with pytest.raises(ConfigError, match="one number of atoms"):
-        CompiledStep(model(frames()), Loss(1, 1, 0), [given[1], smaller], 2)
+        CompiledStep(model(frames()), WEIGHTS, [given[1], smaller], 2)
 
 
 def test_shares_add_up_to_the_batch() -> None:
-    made, given, loss = model(frames()).double(), graphs(frames()), Loss(0.02, 1.0, 0.1)
+    made, given = model(frames()).double(), graphs(frames())
     whole = Batches(given, 5, seed=1, rotated=True)
     shares = [Batches(given, 5, seed=1, workers=Workers(rank, 2), rotated=True) for rank in range(2)]
-    parts = [loss(made, share[2], made.energy_scale) for share in shares]
-    assert sum(parts).item() == pytest.approx(loss(made, whole[2], made.energy_scale).item(), rel=1e-12)
+    parts = [loss(made, share[2], WEIGHTS) for share in shares]
+    assert sum(parts).item() == pytest.approx(loss(made, whole[2], WEIGHTS).item(), rel=1e-12)
     assert [len(share[2].graph.energy) for share in shares] == [3, 2]
 
 

@@ -25,7 +25,7 @@ from gaq.train.batches import Batch, Batches, fit_offsets, force_scale, labelled
 from gaq.train.checkpoint import Progress
 from gaq.train.fit import centre_energies, split, taught
 from gaq.train.loop import rate_at
-from gaq.train.loss import Loss
+from gaq.train.loss import loss, loss_weights
 from gaq.transform import prepare, protect
 
 
@@ -73,8 +73,11 @@ def test_it_stops_when_nothing_gets_better(tmp_path: Path) -> None:
 def test_a_time_budget_becomes_a_number_of_steps() -> None:
     run = loop(optimization(steps=None, minutes=0.005))
     start = weights(run.model)
-    steps = run._steps_in(0.005)
-    assert 1 <= steps < 1000
+    progress = run._begin()
+    assert 1 <= progress.steps < 1000
+    assert progress.preparation > 0
+    assert set(progress.frames_per_second) == {"eager"}
+    assert all(p.grad is None for p in run.model.parameters())
     assert_equal(start, weights(run.model))
 
 
@@ -180,7 +183,7 @@ def test_the_equivariance_term_acts_where_there_is_an_error() -> None:
     def value(recipe: str, weight: float) -> float:
         prepared = prepare(model(frames()), RECIPES[recipe], [batch]).double() if recipe != "fp32" else model(
             frames()).double()
-        return float(Loss(0.02, 1.0, weight)(prepared, of_batch(batch, seed=0), torch.tensor(0.1)).detach())
+        return float(loss(prepared, of_batch(batch, seed=0), loss_weights(0.02, 1.0, weight, torch.tensor(0.1))).detach())
 
     for recipe in ("fp32", "w4a8"):
         assert value(recipe, 1.0) == pytest.approx(value(recipe, 0.0), rel=1e-9)
@@ -194,16 +197,17 @@ def test_the_equivariance_term_lowers_the_error() -> None:
     recipe = RECIPES["fp32"].model_copy(update={"rules": (
         RECIPES["int8-naive"].rules[-1].model_copy(update={"vectors": naive}),)})
     prepared = prepare(model(frames()), recipe, batch)
-    term, labels = Loss(0.0, 0.0, 1.0), collate([replace(g, energy=None, forces=None) for g in batch])
+    term = loss_weights(0.0, 0.0, 1.0, torch.tensor(0.1))
+    labels = collate([replace(g, energy=None, forces=None) for g in batch])
     optimizer = torch.optim.Adam(prepared.parameters(), lr=2e-3)
 
     def error() -> float:
-        return sum(float(term(prepared, of_batch(labels, seed=s), torch.tensor(0.1)).detach()) for s in range(5))
+        return sum(float(loss(prepared, of_batch(labels, seed=s), term).detach()) for s in range(5))
 
     before = error()
     for step in range(30):
         optimizer.zero_grad()
-        term(prepared, of_batch(labels, seed=100 + step), torch.tensor(0.1)).backward()
+        loss(prepared, of_batch(labels, seed=100 + step), term).backward()
         optimizer.step()
     assert error() < 0.8 * before
 
@@ -211,10 +215,10 @@ def test_the_equivariance_term_lowers_the_error() -> None:
 def test_the_loss_is_free_of_units() -> None:
     batch = collate(graphs(frames())[:4])
     said = model(frames())(batch)
-    term = Loss(0.5, 2.0, 0.0)
     by_hand = 0.5 * ((said.energy - batch.energy) / 0.25).square().mean() + 2 * (
         (said.forces - batch.forces) / 0.25).square().mean()
-    assert term(model(frames()), of_batch(batch), torch.tensor(0.25)).item() == pytest.approx(float(by_hand))
+    value = loss(model(frames()), of_batch(batch), loss_weights(0.5, 2.0, 0.0, torch.tensor(0.25)))
+    assert value.item() == pytest.approx(float(by_hand))
 
 
 def test_degree_quant_protects_atoms_in_training_only() -> None:

@@ -23,7 +23,7 @@ from gaq.recipe import Schedule
 from gaq.train.batches import Batches
 from gaq.train.checkpoint import Progress, State
 from gaq.train.config import Optimization
-from gaq.train.loss import Loss
+from gaq.train.loss import loss_weights
 from gaq.train.step import CompiledStep, EagerStep, fits, seconds_per_step
 from gaq.train.workers import ALONE, Workers
 from gaq.transform import protect, release_vectors
@@ -62,10 +62,10 @@ class Loop:
     def __post_init__(self) -> None:
         s = self.settings
         self.batches = Batches(self.train, s.batch_size, s.seed, self.workers, bool(self.schedule.lee_weight))
-        loss = Loss(s.energy_weight, s.forces_weight, self.schedule.lee_weight)
-        self.gradients: EagerStep | CompiledStep = EagerStep(self.model, loss)
+        weights = loss_weights(s.energy_weight, s.forces_weight, self.schedule.lee_weight, self.model.energy_scale)
+        self.gradients: EagerStep | CompiledStep = EagerStep(self.model, weights)
         if self._pays():
-            self.gradients = CompiledStep(self.model, loss, self.train,
+            self.gradients = CompiledStep(self.model, weights, self.train,
                                           len(self.workers.share(range(self.batches.batch_size))))
         self.optimizer = _adamw(self.model, s)
         self.state = State(self.model, self.optimizer, s.ema)
@@ -193,7 +193,7 @@ class Loop:
         frames, rates = self.batches.batch_size, {}
         if isinstance(self.gradients, CompiledStep):
             self.gradients(batches[0])
-            rates["eager"] = frames / seconds_per_step(EagerStep(self.model, self.gradients.loss), batches[:3])
+            rates["eager"] = frames / seconds_per_step(EagerStep(self.model, self.gradients.weights), batches[:3])
         typical = seconds_per_step(self.gradients, batches)
         rates["compiled" if rates else "eager"] = frames / typical
         spent = time.perf_counter() - begun

@@ -1,7 +1,6 @@
 """The loss: energies, forces, and the local equivariance error of the forces."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,41 +9,31 @@ from gaq.graph import Prediction
 from gaq.train.batches import Batch
 
 
-@dataclass(frozen=True)
-class Loss:
-    """L = w_E mean (ΔE/σ)² + w_F mean |ΔF/σ|² + w_L mean |F(R G) - R F(G)|²/σ², R random for each structure.
+def loss(model: Callable[..., Prediction], batch: Batch, weights: Tensor) -> Tensor:
+    """Return L = w_E mean ΔE² + w_F mean |ΔF|² + w_L mean |F(R G) - R F(G)|², differentiable by the parameters.
 
     Means are over the whole batch, also where a process computes a share of it: shares add up to L.
 
     Args:
-        energy, forces, lee: w_E, w_F, w_L.
+        model: called as `Transformer.forward`.
+        batch: with labels; the LEE term is for those with rotations, R random for each structure.
+        weights: w_E in 1/eV², w_F and w_L in (Å/eV)², shape (3,): see `loss_weights`.
     """
+    graph, rotation, components = batch.graph, batch.rotation, 3 * batch.atoms
+    for_energy, for_forces, for_equivariance = weights.unbind()
+    prediction = model(graph, differentiable=True)
+    total = prediction.energy.new_zeros(())
+    if graph.energy is not None:
+        total = total + for_energy * (prediction.energy - graph.energy).square().sum() / batch.structures
+    if graph.forces is not None:
+        total = total + for_forces * (prediction.forces - graph.forces).square().sum() / components
+    if rotation is not None:
+        turned = model(graph.rotated(rotation), differentiable=True).forces
+        expected = torch.einsum("nab,nb->na", rotation[graph.batch], prediction.forces)
+        total = total + for_equivariance * (turned - expected).square().sum() / components
+    return total
 
-    energy: float
-    forces: float
-    lee: float
 
-    def __call__(self, model: Callable[..., Prediction], batch: Batch, scale: Tensor) -> Tensor:
-        """Return the loss of a batch, differentiable by the weights.
-
-        Args:
-            model: called as `Transformer.forward`.
-            batch: with labels; the LEE term is for those with rotations.
-            scale: σ, eV/Å (and eV over 1 Å), which makes the terms free of units; a scalar.
-        """
-
-        def squares(error: Tensor) -> Tensor:
-            return (error / scale).square().sum()
-
-        graph, rotation, components = batch.graph, batch.rotation, 3 * batch.atoms
-        prediction = model(graph, differentiable=True)
-        total = prediction.energy.new_zeros(())
-        if graph.energy is not None:
-            total = total + self.energy * squares(prediction.energy - graph.energy) / batch.structures
-        if graph.forces is not None:
-            total = total + self.forces * squares(prediction.forces - graph.forces) / components
-        if rotation is not None:
-            turned = model(graph.rotated(rotation), differentiable=True).forces
-            expected = torch.einsum("nab,nb->na", rotation[graph.batch], prediction.forces)
-            total = total + self.lee * squares(turned - expected) / components
-        return total
+def loss_weights(energy: float, forces: float, lee: float, scale: Tensor) -> Tensor:
+    """Return the weights of terms in units of σ (eV/Å, and eV over 1 Å), divided by σ²: float64, shape (3,)."""
+    return torch.tensor([energy, forces, lee], dtype=torch.float64, device=scale.device) / scale.double().square()

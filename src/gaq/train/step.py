@@ -13,23 +13,28 @@ from gaq.errors import ConfigError
 from gaq.graph import Graph, Prediction
 from gaq.nn.model import Transformer
 from gaq.train.batches import Batch
-from gaq.train.loss import Loss
+from gaq.train.loss import loss
 
 ROUND = 64  # edges are padded to a multiple of this
 TENSORS = ("species", "positions", "centers", "neighbours", "shifts", "cell", "batch", "energy", "forces")
 
 
 class EagerStep:
-    """Loss and gradients by running the model operation by operation."""
+    """Loss and gradients by running the model operation by operation.
 
-    def __init__(self, model: Transformer, loss: Loss) -> None:
-        self.model, self.loss = model, loss
+    Args:
+        model: its parameters get the gradients.
+        weights: of the terms of the loss.
+    """
+
+    def __init__(self, model: Transformer, weights: Tensor) -> None:
+        self.model, self.weights = model, weights
 
     def __call__(self, batch: Batch) -> Tensor:
         """Set the gradients of the parameters, and return the loss."""
-        loss = self.loss(self.model, batch, self.model.energy_scale)
-        loss.backward()
-        return loss.detach()
+        value = loss(self.model, batch, self.weights)
+        value.backward()
+        return value.detach()
 
 
 class CompiledStep:
@@ -41,7 +46,7 @@ class CompiledStep:
 
     Args:
         model: its parameters and buffers are inputs of the compiled function, so they may change between steps.
-        loss: of a batch.
+        weights: of the terms of the loss; an input too.
         graphs: the training graphs; all of them of the same number of atoms.
         batch_size: graphs in a batch, or in this process' share of it.
         backend: of torch.compile.
@@ -50,12 +55,12 @@ class CompiledStep:
         ConfigError: graphs of different sizes.
     """
 
-    def __init__(self, model: Transformer, loss: Loss, graphs: Sequence[Graph], batch_size: int,
+    def __init__(self, model: Transformer, weights: Tensor, graphs: Sequence[Graph], batch_size: int,
                  backend: str = "inductor") -> None:
         if not fits(graphs):
             raise ConfigError("a compiled step needs frames of one number of atoms, with an energy each; "
                               "set optimization.compile to never")
-        self.model, self.loss, self.backend = model, loss, backend
+        self.model, self.weights, self.backend = model, weights, backend
         largest = sorted(len(g.centers) for g in graphs)[-batch_size:]
         self.edges = -(-sum(largest) // ROUND) * ROUND
         self.given = [name for name in TENSORS if getattr(graphs[0], name) is not None]
@@ -65,15 +70,16 @@ class CompiledStep:
         """Set the gradients of the parameters, and return the loss."""
         parameters = list(self.model.parameters())
         whole = padded(batch.graph, self.edges, self.model.config.cutoff)
-        tensors = [getattr(whole, name) for name in self.given] + ([] if batch.rotation is None else [batch.rotation])
+        tensors = [self.weights, *(getattr(whole, name) for name in self.given)]
+        tensors += [] if batch.rotation is None else [batch.rotation]
         inputs = ([p.detach() for p in parameters], list(self.model.buffers()), tensors)
         if self._compiled is None:
             self._compiled = self._compile(batch, *inputs)
         with torch.no_grad():
-            loss, *gradients = self._compiled(*inputs)
+            value, *gradients = self._compiled(*inputs)
         for p, gradient in zip(parameters, gradients, strict=True):
             p.grad = gradient
-        return loss
+        return value
 
     def _compile(self, batch: Batch, parameters: list[Tensor], buffers: list[Tensor], tensors: list[Tensor]) -> Callable:
         def gradients(parameters: list[Tensor], buffers: list[Tensor], tensors: list[Tensor]) -> tuple[Tensor, ...]:
@@ -89,17 +95,17 @@ class CompiledStep:
                    tensors: list[Tensor]) -> tuple[Tensor, ...]:
         state = dict(zip((name for name, _ in self.model.named_parameters()), parameters, strict=True))
         state |= dict(zip((name for name, _ in self.model.named_buffers()), buffers, strict=True))
-        count = len(self.given)
-        batch = replace(batch, graph=Graph(**dict(zip(self.given, tensors[:count], strict=True))),
-                        rotation=tensors[count] if len(tensors) > count else None)
+        weights, values, rotation = tensors[0], tensors[1 : 1 + len(self.given)], tensors[1 + len(self.given) :]
+        batch = replace(batch, graph=Graph(**dict(zip(self.given, values, strict=True))),
+                        rotation=rotation[0] if rotation else None)
 
         def model(graph: Graph, differentiable: bool) -> Prediction:
             return functional_call(self.model, state, (graph,), {"differentiable": differentiable})
 
         with torch.enable_grad():
-            loss = self.loss(model, batch, state["energy_scale"])
-            found = torch.autograd.grad(loss, parameters, materialize_grads=True)
-        return (loss.detach(), *found)
+            value = loss(model, batch, weights)
+            found = torch.autograd.grad(value, parameters, materialize_grads=True)
+        return (value.detach(), *found)
 
 
 def fits(graphs: Sequence[Graph]) -> bool:

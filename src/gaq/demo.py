@@ -19,7 +19,7 @@ from gaq.md.drivers import run_md
 from gaq.report.page import write_page
 from gaq.train import DataConfig, Optimization, TrainConfig, quantize, train
 from gaq.train.checkpoint import Progress
-from gaq.train.config import ModelShape
+from gaq.train.config import LOW_BIT, ModelShape
 
 SHIPPED = "ethanol-gfn2-fp32.safetensors"
 SEED = 2026  # not the seed of the shipped model's training frames
@@ -101,8 +101,7 @@ def run_demo(structure: str | None, out: Path, stage: Stage, budget: Budget = Bu
 
 def qat_settings(minutes: float) -> Optimization:
     """Return how the demo trains a low-bit model within a time budget."""
-    return Optimization(minutes=minutes, batch_size=10, learning_rate=7e-4, energy_weight=0.2, warmup_steps=100,
-                        validate_every=200, checkpoint_every=1000, seed=SEED)
+    return LOW_BIT.model_copy(update={"steps": None, "minutes": minutes, "batch_size": 10, "seed": SEED})
 
 
 def _labels(start: Structure, count: int, seed: int, path: Path, stage: Stage) -> Frames:

@@ -106,11 +106,11 @@ def test_the_rate_warms_up_and_cools_down() -> None:
 def test_every_frame_is_seen_once_in_an_epoch() -> None:
     given = graphs(frames(12))
     batches = Batches(given, 4, seed=3)
-    epochs = [[batches[step].energy.tolist() for step in range(3 * e, 3 * e + 3)] for e in range(2)]
+    epochs = [[batches[step].graph.energy.tolist() for step in range(3 * e, 3 * e + 3)] for e in range(2)]
     for epoch in epochs:
         assert sorted(itertools.chain.from_iterable(epoch)) == sorted(g.energy.item() for g in given)
     assert epochs[0] != epochs[1]
-    assert batches[1].energy.tolist() == Batches(given, 4, seed=3)[1].energy.tolist()
+    assert batches[1].graph.energy.tolist() == Batches(given, 4, seed=3)[1].graph.energy.tolist()
     assert Batches(given, 100, seed=0).batch_size == 12
 
 

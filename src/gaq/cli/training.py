@@ -51,8 +51,8 @@ def quantize(
         "w4a8, w8a8, w4a16, w4, or for comparison int8-naive, svq-kmeans, degree-quant."))] = "w4a8",
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="ROLE.FIELD=VALUE", help=(
         "Change the recipe, e.g. --set scalar.input=12 or --set schedule.lee_weight=0.1; may be repeated."))] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", help="Time for the training; 10 if not given.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Length of the training, instead of --minutes.")] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Time for the training, instead of --steps.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Length of the training; 6000 if not given.")] = None,
     no_train: Annotated[bool, typer.Option("--no-train", help="Only calibrate: quick, less exact.")] = False,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Structures in one step.")] = None,
@@ -121,15 +121,14 @@ def _validation(row: dict[str, Any]) -> str:
 
 
 def _settings(no_train: bool, given: dict[str, Any]) -> "Optimization | None":
-    """Return the settings of the training: the demo's, with what the user gave on top; None for calibration alone.
+    """Return the settings of the training: the usual ones, with what the user gave on top; None for calibration alone.
 
     Raises:
         ConfigError: two budgets, or a value out of its range.
     """
     from pydantic import ValidationError
 
-    from gaq.demo import qat_settings
-    from gaq.train.config import Optimization
+    from gaq.train.config import LOW_BIT, Optimization
 
     chosen = {name: value for name, value in given.items() if value is not None}
     budgets = [name for name in ("minutes", "steps") if name in chosen] + ["no-train"] * no_train
@@ -137,9 +136,9 @@ def _settings(no_train: bool, given: dict[str, Any]) -> "Optimization | None":
         raise ConfigError(f"give one of --minutes, --steps and --no-train; given --{' and --'.join(budgets)}")
     if no_train:
         return None
-    defaults = qat_settings(10.0).model_dump()
-    if "steps" in chosen:
-        defaults["minutes"] = None
+    defaults = LOW_BIT.model_dump()
+    if "minutes" in chosen:
+        defaults["steps"] = None
     try:
         return Optimization.model_validate(defaults | chosen)
     except ValidationError as error:

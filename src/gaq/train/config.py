@@ -86,6 +86,10 @@ class Optimization(_Strict):
         return self
 
 
+LOW_BIT = Optimization(steps=6000, learning_rate=7e-4, energy_weight=0.2, warmup_steps=100, validate_every=200)
+"""How a low-bit model is trained from a float one, where nothing else is said."""
+
+
 class ModelShape(_Strict):
     """Shape of the model; as `gaq.nn.model.ModelConfig`, the species come from the data."""
 

@@ -1,12 +1,13 @@
 """Which leaf gets which format: names, rules, overrides, and what is said about mistakes."""
 
 import json
+from pathlib import Path
 
 import pytest
 from tiny import SHAPES, float_model
 
 from gaq.errors import ConfigError
-from gaq.recipe import RECIPES, ROLES, Recipe, Rule, Schedule, load_recipe
+from gaq.recipe import RECIPES, ROLES, Recipe, Rule, Schedule, load_recipe, save_recipe
 from gaq.transform import leaves
 
 
@@ -23,6 +24,20 @@ def test_recipes_are_found_by_name_and_survive_json(name: str) -> None:
     assert load_recipe(json.loads(recipe.model_dump_json())) == recipe
     assert load_recipe(recipe) is recipe
     assert {rule.match for rule in recipe.rules} <= set(ROLES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_kept_in_json_files(name: str, tmp_path: Path) -> None:
+    recipe = RECIPES[name].with_overrides(["scalar.input=12", "schedule.lee_weight=0.1"])
+    save_recipe(recipe, tmp_path / "a.json")
+    assert load_recipe(str(tmp_path / "a.json")) == recipe
+    with pytest.raises(ConfigError, match=r"ends in \.json; given .*a\.yaml"):
+        save_recipe(recipe, tmp_path / "a.yaml")
+    with pytest.raises(ConfigError, match=r"b\.json cannot be read .*did you mean 'a\.json'"):
+        load_recipe(str(tmp_path / "b.json"))
+    (tmp_path / "b.json").write_text('{"name": "x", "rules": 3}')
+    with pytest.raises(ConfigError, match=r"b\.json: rules: .*given 3"):
+        load_recipe(str(tmp_path / "b.json"))
 
 
 def test_unknown_names_get_a_suggestion() -> None:

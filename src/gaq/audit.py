@@ -129,8 +129,7 @@ def audit(
     if not len(frames):
         raise DataError(f"{frames.source} holds no frames; the audit needs at least one structure")
     cutoff = _cutoff(subject, cutoff)
-    places = np.linspace(0, len(frames) - 1, min(plan.frames, len(frames)))
-    spread = frames.subset(np.unique(places.round().astype(int)))
+    spread = frames.spread(plan.frames)
     figures = _derivatives(subject, spread, cutoff, plan, say)
     start = replace(frames[0], energy=None, forces=None)
     runs = [_simulations(subject, reference, start, cutoff, plan, step, say) for step in plan.timesteps_fs]

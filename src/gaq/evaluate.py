@@ -70,9 +70,9 @@ def evaluate(
         entry = _identity(name, forcefield, Path(path), frames)
         entry |= _accuracy_part(accuracy(forcefield, frames, batch_size=batch_size, seed=seed))
         say(f"{name}: equivariance under {rotations} rotations of {min(lee_frames, len(frames))} frames")
-        entry |= _equivariance_part(forcefield, _spread(frames, lee_frames), rotations, batch_size, seed)
+        entry |= _equivariance_part(forcefield, frames.spread(lee_frames), rotations, batch_size, seed)
         say(f"{name}: equivariance of single quantizers, and over rotation axes")
-        entry |= _anatomy_part(forcefield, _spread(frames, max(lee_frames // 8, 1)), max(rotations // 4, 1), batch_size,
+        entry |= _anatomy_part(forcefield, frames.spread(max(lee_frames // 8, 1)), max(rotations // 4, 1), batch_size,
                                seed)
         entries.append(entry)
     return {
@@ -100,11 +100,6 @@ def _check(names: list[str], frames: Frames, counts: dict[str, int]) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ConfigError(f"{name} must be at least 1, not {count}")
-
-
-def _spread(frames: Frames, count: int) -> Frames:
-    """Take up to `count` frames, evenly spread: neighbours in a trajectory tell the same."""
-    return frames.subset(np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)))
 
 
 def _identity(name: str, forcefield: "ForceField", path: Path, frames: Frames) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from gaq.errors import GaqError, ModelFileError, SpeciesError, StructureError, d
 from gaq.files import write_atomically
 from gaq.graph import Graph, Prediction, Predictor, Structure, build_graph
 from gaq.nn.model import ModelConfig, Transformer
-from gaq.recipe import Recipe, load_recipe
+from gaq.recipe import Recipe
 from gaq.transform import build, freeze, saturation, single_quantizers
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def load(path: str | Path) -> ForceField:
     if header.pop("sha256", None) != _digest(header, state):
         raise ModelFileError(f"{path}: the checksum does not match, the file is damaged or was edited; get it again")
     try:
-        config, recipe = ModelConfig.model_validate(header["model"]), load_recipe(header["recipe"])
+        config, recipe = ModelConfig.model_validate(header["model"]), Recipe.model_validate(header["recipe"])
         model = build(config, recipe, frozen=True)
         model.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError, GaqError) as error:  # a header may hold anything

@@ -5,16 +5,19 @@ matches stays in float.
 """
 
 import fnmatch
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gaq.errors import ConfigError, did_you_mean
+from gaq.files import write_atomically
 from gaq.quant.direction import ComponentDirection, KMeansCodebook
 from gaq.quant.formats import Bits
 from gaq.quant.magnitude import LinearMagnitude
 from gaq.quant.vectors import MDDQ, Components, VectorFormat
 
+FILE_ENDING = ".json"
 ROLES = ("first", "radial", "contraction", "scalar", "readout", "vector", "feature", "last")
 
 
@@ -144,28 +147,67 @@ def _matches(pattern: str, name: str, role: str) -> bool:
 
 
 def load_recipe(given: "str | Recipe | dict") -> Recipe:
-    """Return a recipe from its name or its data.
+    """Return a recipe from its name, its data, or the path of a JSON file (`*.json`), as `save_recipe` writes it.
 
     Raises:
-        ConfigError: an unknown name, or data that do not follow the schema.
+        ConfigError: an unknown name, no such file, or data that do not follow the schema.
     """
     if isinstance(given, Recipe):
         return given
     if isinstance(given, dict):
         return _validated(given)
-    if not isinstance(given, str) or given not in RECIPES:
-        given = str(given)
-        raise ConfigError(f"unknown recipe {given!r}{did_you_mean(given, RECIPES)}; recipes are {', '.join(RECIPES)}")
+    given = str(given)
+    if given.endswith(FILE_ENDING):
+        return _read(Path(given))
+    if given not in RECIPES:
+        raise ConfigError(f"unknown recipe {given!r}{did_you_mean(given, RECIPES)}; recipes are {', '.join(RECIPES)}, "
+                          f"or a file *{FILE_ENDING}")
     return RECIPES[given]
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe as JSON, for `load_recipe`.
+
+    Raises:
+        ConfigError: the name of the file does not say that it is JSON.
+        OutputError: it cannot be written.
+    """
+    check_recipe_path(path)
+    write_atomically(path, recipe.model_dump_json(indent=2) + "\n")
+
+
+def check_recipe_path(path: Path) -> None:
+    """Raise `ConfigError` for a recipe file that `load_recipe` would not know as one."""
+    if not path.name.endswith(FILE_ENDING):
+        raise ConfigError(f"the name of a recipe file ends in {FILE_ENDING}; given {path}")
+
+
+def _read(path: Path) -> Recipe:
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        near = [p.name for p in path.parent.glob(f"*{FILE_ENDING}")] if path.parent.is_dir() else []
+        raise ConfigError(f"the recipe file {path} cannot be read ({error.strerror}){did_you_mean(path.name, near)}"
+                          ) from error
+    try:
+        return Recipe.model_validate_json(text)
+    except ValidationError as error:
+        raise _invalid(f"recipe {path}", error) from error
 
 
 def _validated(data: dict) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"recipe: {where}: {first['msg']} (given {first['input']!r})") from error
+        raise _invalid("recipe", error) from error
+
+
+def _invalid(what: str, error: ValidationError) -> ConfigError:
+    """Return the first thing that is wrong, in one line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    given = repr(first["input"])
+    return ConfigError(f"{what}: {where + ': ' if where else ''}{first['msg']} (given {given[:80]})")
 
 
 def _known(field: str, fields: object, assignment: str) -> None:

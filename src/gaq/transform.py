@@ -64,29 +64,41 @@ def observe(model: nn.Module, graphs: Iterable[Graph]) -> Observations:
                 seen.inputs.setdefault(name, []).append(rows[::stride])
         return keep
 
-    handles = [leaf.register_forward_pre_hook(hook(name)) for name, leaf in leaves(model)]
-    try:
-        with torch.no_grad():
-            for graph in graphs:
-                model.node_energies(graph, edge_vectors(graph, graph.positions))  # type: ignore[operator]
-    finally:
-        for handle in handles:
-            handle.remove()
+    _watch(model, hook, graphs)
     return seen
 
 
-def prepare(model: Transformer, recipe: Recipe, graphs: Iterable[Graph] | None) -> Transformer:
+def multiplications(model: Transformer, graph: Graph) -> dict[str, float]:
+    """Return the multiply-accumulate operations per atom of each leaf of a float model: rows · inputs · outputs / N.
+
+    Leaves on edges count once for each edge. Vector quantizers multiply nothing themselves.
+    """
+    counts: dict[str, float] = {}
+
+    def hook(name: str) -> Callable[[nn.Module, tuple], None]:
+        def count(leaf: nn.Module, arguments: tuple) -> None:
+            products = 0
+            if isinstance(leaf, (Linear, VectorLinear)):
+                products = arguments[0].shape[:-1].numel() * leaf.weight.shape[-1] * leaf.weight.shape[-2]
+            counts[name] = products / len(graph.species)
+        return count
+
+    _watch(model, hook, [graph])
+    return counts
+
+
+def prepare(model: Transformer, recipe: Recipe, graphs: Iterable[Graph] | Observations | None) -> Transformer:
     """Return a copy of a float model whose leaves round as the recipe says, with learned steps, ready for training.
 
     Args:
         model: a float model; it is not changed.
         recipe: which leaf gets which format.
-        graphs: calibration batches; None gives steps of 1, to be loaded from a file.
+        graphs: calibration batches, or what `observe` saw of them; None gives steps of 1, to be loaded from a file.
 
     Raises:
         ConfigError: a rule that matches no leaf, or a vector format that cannot code the model's degrees.
     """
-    seen = observe(model, graphs) if graphs is not None else None
+    seen = graphs if graphs is None or isinstance(graphs, Observations) else observe(model, graphs)
     prepared = copy.deepcopy(model)
     used = set()
     for name, leaf in list(leaves(prepared)):
@@ -134,6 +146,13 @@ def release_vectors(model: nn.Module, active: bool) -> None:
             leaf.active = active
 
 
+def release_inputs(model: nn.Module) -> None:
+    """Keep the inputs of linear leaves in float; weights stay rounded with the inputs' steps folded in."""
+    for module in model.modules():
+        if isinstance(module, InputCodes):
+            module.active = False
+
+
 def protect(model: nn.Module, graph: Graph, largest: float, generator: torch.Generator) -> None:
     """Draw the atoms that Degree-Quant keeps in float this step: p_i = largest · rank of the number of neighbours.
 
@@ -172,6 +191,18 @@ def saturation(model: Transformer, graphs: Iterable[Graph]) -> list[tuple[str, f
                 v = _vectors(seen.vectors[name], degree, fmt)
                 rows.append((f"{name}.l{degree}", fmt.clipped(v, leaf.scales[degree - 1]())))
     return rows
+
+
+def _watch(model: nn.Module, hook: Callable[[str], Callable[[nn.Module, tuple], None]], graphs: Iterable[Graph]) -> None:
+    """Run the model on graphs, with a hook on each leaf."""
+    handles = [leaf.register_forward_pre_hook(hook(name)) for name, leaf in leaves(model)]
+    try:
+        with torch.no_grad():
+            for graph in graphs:
+                model.node_energies(graph, edge_vectors(graph, graph.positions))  # type: ignore[operator]
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _low_bit(name: str, leaf: nn.Module, rule: Rule, recipe: Recipe, seen: Observations | None) -> nn.Module | None:

@@ -29,6 +29,15 @@ def test_is_a_sequence() -> None:
     assert frames.subset(np.array([3])).source == "made.xyz"
 
 
+@given(st.integers(1, 25))
+def test_spread_frames_reach_from_the_first_to_the_last(n: int) -> None:
+    chosen = [frame.energy for frame in some(20).spread(n)]
+    assert len(chosen) == min(n, 20)
+    assert chosen == sorted(set(chosen))
+    assert chosen[0] == 0
+    assert n == 1 or chosen[-1] == 19
+
+
 @given(st.integers(1, 20), st.integers(0, 2**32 - 1))
 def test_take_is_a_choice_without_repetition(n: int, seed: int) -> None:
     frames = some(20)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gaq.cli import auditing, datasets, demonstration, evaluation, information, simulation, training
+from gaq.cli import auditing, datasets, demonstration, evaluation, information, sensitivities, simulation, training
 from gaq.cli.terminal import one_line, say
 from gaq.errors import GaqError, Interrupted
 
@@ -72,6 +72,8 @@ for group, command, bare, example in (
     (app, evaluation.report, True, "gaq report results.json --out report.html"),
     (app, auditing.audit, True, "gaq audit ethanol-w4.safetensors --data ethanol-test.extxyz --reference "
                                 "ethanol.safetensors"),
+    (app, sensitivities.sensitivity, True, "gaq sensitivity azobenzene-fp32.safetensors --data rmd17:azobenzene:1:train "
+                                           "--recipe w4a8 --budget-forces 10 --out mixed.json"),
     (app, simulation.md, True, "gaq md ethanol-w4a8.safetensors ethanol --ensemble nvt --temperature 300 "
                                "--steps 20000 --out trajectory.extxyz"),
     (app, information.info, False, "gaq info ethanol-w4a8.safetensors"),

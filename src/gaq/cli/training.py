@@ -48,7 +48,8 @@ def quantize(
     data: options.Data,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The low-bit model to write (.safetensors).")],
     recipe: Annotated[str, typer.Option("--recipe", help=(
-        "w4a8, w8a8, w4a16, w4, or for comparison int8-naive, svq-kmeans, degree-quant."))] = "w4a8",
+        "w4a8, w8a8, w4a16, w4, for comparison int8-naive, svq-kmeans, degree-quant, or a file of `gaq sensitivity --out`."
+    ))] = "w4a8",
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="ROLE.FIELD=VALUE", help=(
         "Change the recipe, e.g. --set scalar.input=12 or --set schedule.lee_weight=0.1; may be repeated."))] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", help="Time for the training, instead of --steps.")] = None,

@@ -66,6 +66,10 @@ class Frames(Sequence[Structure]):
         """Return the frames at `indices`, in their order."""
         return replace(self, structures=tuple(self.structures[int(i)] for i in indices))
 
+    def spread(self, n: int) -> "Frames":
+        """Return up to `n` frames, evenly spread from first to last: neighbours in a trajectory tell the same."""
+        return self.subset(np.unique(np.linspace(0, len(self) - 1, min(n, len(self))).round().astype(int)))
+
     def take(self, n: int, seed: int) -> "Frames":
         """Return `n` different frames chosen at random.
 

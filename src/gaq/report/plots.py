@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gaq.report.numbers import kilobytes, number
 from gaq.report.results import Curves, Model, QuantizerError, Trajectory
-from gaq.report.style import FONT_SIZE, INK, LineStyle, legend, new_figure, plain_log, short, tidy
+from gaq.report.style import FONT_SIZE, INK, LineStyle, legend, line_styles, new_figure, plain_log, short, tidy
 
 MILLI = 1000.0  # meV per eV
 MAX_BARS = 24
@@ -101,6 +101,19 @@ def quantizer_bars(contributions: Sequence[QuantizerError], color: str) -> Figur
     largest = {id(c) for c in sorted(known, key=lambda c: c.lee_forces_meV_A, reverse=True)[:MAX_BARS]}
     rows = [(short(c.quantizer, 34), c.lee_forces_meV_A) for c in known if id(c) in largest]
     return _bars(rows, [color] * len(rows), [number(v) for _, v in rows], "LEE of the forces (meV/Å)")
+
+
+def part_bars(parts: Sequence[tuple[str, str, float]]) -> Figure:
+    """Change of the forces by part of a model, in the order of the model; at most `MAX_BARS`, the largest.
+
+    Args:
+        parts: leaf, kind of the part (bars of one kind have one colour), and change in meV/Å.
+    """
+    styles = line_styles((kind, kind) for _, kind, _ in parts)
+    largest = sorted(sorted(range(len(parts)), key=lambda k: -parts[k][2])[:MAX_BARS])
+    rows = [(short(f"{parts[k][0]} {parts[k][1]}", 40), parts[k][2]) for k in largest]
+    return _bars(rows, [styles[parts[k][1]].color for k in largest], [number(v) for _, v in rows],
+                 "RMS change of the forces (meV/Å)")
 
 
 def stored_bytes(models: Sequence[Model], styles: Mapping[str, LineStyle]) -> Figure:

@@ -112,10 +112,7 @@ def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Stru
     teacher, device = forcefield.model, str(forcefield.device)
     settings = settings if recipe.schedule.train and recipe.rules else None
     training, validation = split(frames, validation_frames, settings.seed) if settings else (frames, frames[:0])
-    chosen = [training[i] for i in np.linspace(0, len(training) - 1, min(CALIBRATION_FRAMES, len(training))).astype(int)]
-    calibration = [collate([forcefield.graph(s) for s in chosen[k : k + 16]]).to(device)
-                   for k in range(0, len(chosen), 16)]
-    model = prepare(teacher, recipe, calibration).requires_grad_(True)
+    model = prepare(teacher, recipe, calibration_batches(forcefield, training)).requires_grad_(True)
     progress = None
     if settings:
         source = frames.source if isinstance(frames, Frames) else "frames"
@@ -129,6 +126,13 @@ def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Stru
     used = {"recipe": recipe.name, "optimization": settings.model_dump() if settings else None}
     provenance = _provenance(used, frames, progress, device) | {"float": forcefield.provenance}
     return frozen(model, recipe, provenance)
+
+
+def calibration_batches(forcefield: ForceField, frames: Sequence[Structure]) -> list[Graph]:
+    """Return the batches that steps are calibrated on: up to 64 frames, evenly spread."""
+    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(CALIBRATION_FRAMES, len(frames))).astype(int)]
+    return [collate([forcefield.graph(s) for s in chosen[k : k + 16]]).to(forcefield.device)
+            for k in range(0, len(chosen), 16)]
 
 
 def split(frames: Sequence[Structure], held_out: int, seed: int) -> tuple[list[Structure], list[Structure]]:

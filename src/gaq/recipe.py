@@ -227,17 +227,17 @@ def _value(text: str) -> int | float | str:
 
 
 def _geometry_aware(name: str, weight: Bits, activation: Bits | None, description: str) -> Recipe:
-    edge, room = max(weight, 8), 1.25  # bits of first and last layers; headroom
+    edge, room = max(weight, 8), 1.25  # bits of weights that are few and matter much; headroom
     wider: Bits | None = 16 if activation == 8 else None  # inputs whose rounding hurts most, and which are few
     vectors = None if activation is None else MDDQ(
         magnitude=LinearMagnitude(bits=activation), direction=ComponentDirection(bits=activation), aligned=True)
     return Recipe(name=name, description=description, rules=(
         Rule(match="first", weight=edge),
         Rule(match="last", weight=edge, input=wider, headroom=2.0),
-        Rule(match="radial", weight=weight),  # functions of one distance: basis, envelope and activations in float
+        Rule(match="radial", weight=edge),  # functions of one distance, in float but for the weights: an engine tabulates them
         Rule(match="contraction", weight=edge, input=wider, headroom=room),  # few, and all filters hang on them
-        Rule(match="scalar", weight=weight, input=activation, headroom=room),
-        Rule(match="readout", weight=weight, input=None if activation is None else 16, headroom=room),
+        Rule(match="scalar", weight=weight, input=activation, headroom=room, calibration="max"),
+        Rule(match="readout", weight=weight, input=None if activation is None else 16, headroom=room, calibration="max"),
         Rule(match="vector", weight=weight),
         Rule(match="feature", vectors=vectors, headroom=room)))
 

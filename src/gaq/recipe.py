@@ -238,7 +238,7 @@ def _geometry_aware(name: str, weight: Bits, activation: Bits | None, descriptio
         Rule(match="contraction", weight=edge, input=wider, headroom=room),  # few, and all filters hang on them
         Rule(match="scalar", weight=weight, input=activation, headroom=room, calibration="max"),
         Rule(match="readout", weight=weight, input=None if activation is None else 16, headroom=room, calibration="max"),
-        Rule(match="vector", weight=weight),
+        Rule(match="vector", weight=edge),
         Rule(match="feature", vectors=vectors, headroom=room)))
 
 

@@ -234,7 +234,7 @@ def _geometry_aware(name: str, weight: Bits, activation: Bits | None, descriptio
     return Recipe(name=name, description=description, rules=(
         Rule(match="first", weight=edge),
         Rule(match="last", weight=edge, input=wider, headroom=2.0),
-        Rule(match="radial", weight=edge),  # functions of one distance, in float but for the weights: an engine tabulates them
+        Rule(match="radial", weight=edge),  # functions of one distance: their inputs stay in float, engines use tables
         Rule(match="contraction", weight=edge, input=wider, headroom=room),  # few, and all filters hang on them
         Rule(match="scalar", weight=weight, input=activation, headroom=room, calibration="max"),
         Rule(match="readout", weight=weight, input=None if activation is None else 16, headroom=room, calibration="max"),

@@ -1,0 +1,93 @@
+"""Functions of one distance as tables: quintic Hermite interpolation, refined until it is exact to float rounding."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gaq.engine.errors import NotLowered
+from gaq.graph import MIN_DISTANCE
+
+TOLERANCE = 3e-7  # of the interpolated values, relative to the largest one of a column
+FAINT = 1e-2  # a column below this share of the largest one is measured against that share
+FEWEST, MOST = 48, 4096  # intervals
+SUPPORT = (0.1, 0.3, 0.5, 0.7, 0.9)  # where in each interval the error is measured
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Values, slopes and curvatures of functions at evenly spaced distances.
+
+    Args:
+        start, spacing: Å; the last knot is the cutoff.
+        values: f, h f', h² f'' at the knots, float32, shape (knots, 3, functions).
+        error: largest error found, relative as `TOLERANCE` is.
+    """
+
+    start: float
+    spacing: float
+    values: NDArray
+    error: float
+
+    @property
+    def knots(self) -> int:
+        """Number of knots."""
+        return len(self.values)
+
+
+def tabulate(function: Callable[[Tensor], Tensor], cutoff: float) -> Table:
+    """Return a table of `function` from the least distance of two atoms to the cutoff.
+
+    Args:
+        function: (points,) -> (points, functions), float64, three times differentiable.
+        cutoff: Å.
+
+    Raises:
+        NotLowered: the function is too steep for a table of reasonable size.
+    """
+    intervals = FEWEST
+    while intervals <= MOST:
+        table = _at(function, cutoff, intervals)
+        if table.error <= TOLERANCE:
+            return table
+        intervals = intervals * 5 // 4
+    raise NotLowered(f"the radial filters are too steep for a table: {intervals} intervals leave an error of "
+                     f"{table.error:.1e}, and {TOLERANCE:.0e} is the bound")
+
+
+def hermite(t: Tensor) -> Tensor:
+    """Return the weights of f₀, h f₀', h² f₀'', f₁, h f₁', h² f₁'' at t in [0, 1] between two knots, shape (6, ...)."""
+    far = t**3 * (10 - t * (15 - 6 * t))
+    return torch.stack([1 - far, t - t**3 * (6 - t * (8 - 3 * t)), t**2 / 2 - t**3 * (1.5 - t * (1.5 - t / 2)), far,
+                        -(t**3) * (4 - t * (7 - 3 * t)), t**3 * (0.5 - t * (1 - t / 2))])
+
+
+def _at(function: Callable[[Tensor], Tensor], cutoff: float, intervals: int) -> Table:
+    h = (cutoff - MIN_DISTANCE) / intervals
+    knots = MIN_DISTANCE + h * torch.arange(intervals + 1, dtype=torch.float64)
+    knots[-1] = cutoff * (1 - 1e-13)  # derivatives are those from within
+    f, df, ddf = _derivatives(function, knots)
+    rows = torch.stack([f, h * df, h * h * ddf], 1).float()
+    ends = torch.cat([rows[:-1], rows[1:]], 1).double()  # (intervals, 6, functions)
+    largest = f.abs().amax(0)
+    largest = largest.clamp_min(FAINT * float(largest.max()))
+    error = 0.0
+    for t in SUPPORT:
+        exact = function(knots[:-1] + t * h)
+        found = torch.einsum("k,nkc->nc", hermite(torch.tensor(t, dtype=torch.float64)), ends)
+        error = max(error, float(((found - exact).abs() / largest).max()))
+    return Table(MIN_DISTANCE, h, rows.numpy(), error)
+
+
+def _derivatives(function: Callable[[Tensor], Tensor], r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return f, f' and f'' at each point, by forward differentiation twice."""
+    ones = torch.ones_like(r)
+
+    def slope(x: Tensor) -> Tensor:
+        return torch.func.jvp(function, (x,), (ones,))[1]
+
+    with torch.no_grad():
+        f, df = torch.func.jvp(function, (r,), (ones,))
+        return f, df, torch.func.jvp(slope, (r,), (ones,))[1]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gaq.engine.errors import NotLowered
-from gaq.engine.tables import Table, tabulate
+from gaq.engine.tables import Jet, Table, tabulate
 from gaq.nn.attention import MAX_TEMPERATURE, RobustAttention
 from gaq.nn.blocks import AttentionBlock, EdgeFilter, InteractionBlock
 from gaq.nn.leaves import Embedding, Linear, VectorLinear, VectorQuantizer
@@ -120,13 +120,11 @@ class _Lowering:
             ("first", block.filters.radial.first), ("second", block.filters.radial.second))]
             for n, block in enumerate(model.attention)]
 
-        def filters(r: Tensor) -> Tensor:
-            basis = model.basis(r)
-            parts = [basis @ embedding.T * model.envelope(r)[:, None]]
-            for (w1, b1), (w2, b2) in layers:
-                hidden = basis @ w1.T + b1
-                parts.append((hidden * torch.sigmoid(hidden)) @ w2.T + b2)  # silu, twice differentiable forward
-            return torch.cat(parts, -1)
+        def filters(r: Tensor) -> Jet:
+            basis = Jet.of(model.basis, r)
+            parts = [basis.linear(embedding) * Jet.of(model.envelope, r)]
+            parts += [basis.linear(*first).silu().linear(*second) for first, second in layers]
+            return Jet.joined(parts)
 
         table = tabulate(filters, model.config.cutoff)
         self.error = table.error

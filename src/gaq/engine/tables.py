@@ -37,11 +37,53 @@ class Table:
         return len(self.values)
 
 
-def tabulate(function: Callable[[Tensor], Tensor], cutoff: float) -> Table:
+@dataclass(frozen=True, eq=False)
+class Jet:
+    """Functions of a distance at some points, with their first two derivatives, each of shape (points, functions)."""
+
+    value: Tensor
+    slope: Tensor
+    curvature: Tensor
+
+    @staticmethod
+    def of(function: Callable[[Tensor], Tensor], r: Tensor) -> "Jet":
+        """Differentiate a function (points,) -> (points, functions) or (points,), column by column."""
+        with torch.enable_grad():
+            r = r.detach().requires_grad_()
+            y = function(r).reshape(len(r), -1)
+            rows = []
+            for column in y.unbind(-1):
+                first, = torch.autograd.grad(column.sum(), r, create_graph=True)
+                second, = torch.autograd.grad(first.sum(), r, retain_graph=True, materialize_grads=True)
+                rows.append((first.detach(), second))
+        return Jet(y.detach(), *(torch.stack(part, -1) for part in zip(*rows, strict=True)))
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> "Jet":
+        """Return W f + b."""
+        value = self.value @ weight.T
+        return Jet(value if bias is None else value + bias, self.slope @ weight.T, self.curvature @ weight.T)
+
+    def __mul__(self, other: "Jet") -> "Jet":
+        return Jet(self.value * other.value, self.slope * other.value + self.value * other.slope,
+                   self.curvature * other.value + 2 * self.slope * other.slope + self.value * other.curvature)
+
+    def silu(self) -> "Jet":
+        """Return f σ(f)."""
+        s = torch.sigmoid(self.value)
+        d = s * (1 - s)
+        return self * Jet(s, d * self.slope, d * (1 - 2 * s) * self.slope.square() + d * self.curvature)
+
+    @staticmethod
+    def joined(parts: "list[Jet]") -> "Jet":
+        """Put functions side by side."""
+        return Jet(*(torch.cat([getattr(p, name) for p in parts], -1) for name in ("value", "slope", "curvature")))
+
+
+def tabulate(function: Callable[[Tensor], Jet], cutoff: float) -> Table:
     """Return a table of `function` from the least distance of two atoms to the cutoff.
 
     Args:
-        function: (points,) -> (points, functions), float64, three times differentiable.
+        function: of points (points,), float64.
         cutoff: Å.
 
     Raises:
@@ -64,30 +106,18 @@ def hermite(t: Tensor) -> Tensor:
                         -(t**3) * (4 - t * (7 - 3 * t)), t**3 * (0.5 - t * (1 - t / 2))])
 
 
-def _at(function: Callable[[Tensor], Tensor], cutoff: float, intervals: int) -> Table:
+def _at(function: Callable[[Tensor], Jet], cutoff: float, intervals: int) -> Table:
     h = (cutoff - MIN_DISTANCE) / intervals
     knots = MIN_DISTANCE + h * torch.arange(intervals + 1, dtype=torch.float64)
     knots[-1] = cutoff * (1 - 1e-13)  # derivatives are those from within
-    f, df, ddf = _derivatives(function, knots)
-    rows = torch.stack([f, h * df, h * h * ddf], 1).float()
+    at = function(knots)
+    rows = torch.stack([at.value, h * at.slope, h * h * at.curvature], 1).float()
     ends = torch.cat([rows[:-1], rows[1:]], 1).double()  # (intervals, 6, functions)
-    largest = f.abs().amax(0)
+    largest = at.value.abs().amax(0)
     largest = largest.clamp_min(FAINT * float(largest.max()))
     error = 0.0
     for t in SUPPORT:
-        exact = function(knots[:-1] + t * h)
+        exact = function(knots[:-1] + t * h).value
         found = torch.einsum("k,nkc->nc", hermite(torch.tensor(t, dtype=torch.float64)), ends)
         error = max(error, float(((found - exact).abs() / largest).max()))
     return Table(MIN_DISTANCE, h, rows.numpy(), error)
-
-
-def _derivatives(function: Callable[[Tensor], Tensor], r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return f, f' and f'' at each point, by forward differentiation twice."""
-    ones = torch.ones_like(r)
-
-    def slope(x: Tensor) -> Tensor:
-        return torch.func.jvp(function, (x,), (ones,))[1]
-
-    with torch.no_grad():
-        f, df = torch.func.jvp(function, (r,), (ones,))
-        return f, df, torch.func.jvp(slope, (r,), (ones,))[1]

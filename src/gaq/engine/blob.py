@@ -115,10 +115,9 @@ class _Lowering:
     def _tables(self) -> Table:
         """Tabulate the filters of all layers and of the embedding, with one spacing for all."""
         model = self.model
-        embedding = _dense("embedding.filters", model.embedding.filters)[0]
-        layers = [[_dense(f"attention.{n}.filters.radial.{part}", leaf) for part, leaf in (
-            ("first", block.filters.radial.first), ("second", block.filters.radial.second))]
-            for n, block in enumerate(model.attention)]
+        embedding = self._dense("embedding.filters")[0]
+        layers = [[self._dense(f"attention.{n}.filters.radial.{part}") for part in ("first", "second")]
+                  for n in range(model.config.layers)]
 
         def filters(r: Tensor) -> Jet:
             basis = Jet.of(model.basis, r)
@@ -153,9 +152,9 @@ class _Lowering:
         assert isinstance(filters, EdgeFilter)
         self._mixing(f"{name}.filters.project", filters.project)
         self._linear(f"{name}.filters.contraction", filters.contraction)
-        robust = isinstance(block.attention, RobustAttention)
-        temperature = (MAX_TEMPERATURE * torch.sigmoid(block.attention.temperature_logit) if robust
-                       else torch.ones(block.attention.heads))
+        attention, temperature = block.attention, torch.ones(self.model.config.heads)
+        if isinstance(attention, RobustAttention):
+            temperature = MAX_TEMPERATURE * torch.sigmoid(attention.temperature_logit)
         self.put(f"{name}.temperature", temperature, np.float32)
 
     def _interaction(self, name: str, block: InteractionBlock) -> None:
@@ -201,9 +200,8 @@ class _Lowering:
             step, input_bits, counter = inputs.scale(), inputs.fmt.bits, self._counter(name)
         bits = self._weights(name, weight, step, name)
         if step is not None:
-            columns = self.model.get_submodule(name)
-            width = (columns.weight.shape if isinstance(columns.weight, PackedWeight) else columns.weight.weight.shape)[1]
-            self.put(f"{name}.step", step.expand(width), np.float32)
+            columns = weight(step)[0].shape[1]  # type: ignore[operator]
+            self.put(f"{name}.step", step.expand(columns), np.float32)
         if leaf.bias is not None:
             self.put(f"{name}.bias", leaf.bias, np.float32)
         self.put(f"{name}.bits", [bits, input_bits, counter], np.int32)
@@ -259,6 +257,21 @@ class _Lowering:
             self.put(f"wigner.{degree}.directions", directions, np.float64)
             self.put(f"wigner.{degree}.inverse", inverse, np.float64)
 
+    def _dense(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return the float64 weight and bias of a linear leaf whose input stays in float."""
+        leaf = self.model.get_submodule(name)
+        if isinstance(leaf, Linear):
+            whole, scale = leaf.weight, torch.ones(())
+        elif not isinstance(leaf, QuantizedLinear):
+            raise _unknown(name, leaf)
+        elif leaf.inputs is not None:
+            raise NotLowered(f"{name}: activations of the radial network are rounded, so that it is no smooth function of "
+                             "the distance, and the engine tabulates it")
+        else:
+            whole, scale = leaf.weight()
+        bias = torch.zeros(len(whole)) if leaf.bias is None else leaf.bias
+        return (whole.double() * scale.double()).detach(), bias.detach().double()
+
     def _counter(self, name: str) -> int:
         self.quantizers.append(name)
         return len(self.quantizers) - 1
@@ -272,22 +285,6 @@ def _solvable(degree: int) -> tuple[Tensor, Tensor]:
     values = harmonics(draws, degree)[..., part]
     best = int(torch.linalg.cond(values).argmin())
     return draws[best], torch.linalg.inv(values[best])
-
-
-def _dense(name: str, leaf: torch.nn.Module) -> tuple[Tensor, Tensor]:
-    """Return the float64 weight and bias of a linear leaf whose input stays in float."""
-    if isinstance(leaf, Linear):
-        weight = leaf.weight
-    elif isinstance(leaf, QuantizedLinear):
-        if leaf.inputs is not None:
-            raise NotLowered(f"{name}: activations of the radial network are rounded, so that it is no smooth function of "
-                             "the distance, and the engine tabulates it")
-        whole, scale = leaf.weight()
-        weight = whole.double() * scale.double()  # type: ignore[assignment]
-    else:
-        raise _unknown(name, leaf)
-    bias = torch.zeros(len(weight)) if leaf.bias is None else leaf.bias
-    return weight.detach().double(), bias.detach().double()
 
 
 def _unknown(name: str, what: object) -> NotLowered:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import gaq
 from gaq.engine.errors import EngineMissing
 
 ABI_VERSION = 1
@@ -57,7 +56,7 @@ class Library:
 def candidates() -> list[Path]:
     """Return where the library may lie: with an editable install it is beside the installed package, not the source."""
     name = NAMES.get(sys.platform, "libgaq_engine.so")
-    return [Path(folder) / "engine" / name for folder in gaq.__path__]
+    return [Path(folder) / "engine" / name for folder in sys.modules["gaq"].__path__]
 
 
 @lru_cache(maxsize=1)

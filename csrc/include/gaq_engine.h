@@ -1,0 +1,113 @@
+/* The native engine of gaq: per-atom energies, forces and virials of a frozen force field.
+ *
+ * A force field is lowered by Python to one contiguous blob (docs/format.md); an engine is made from it, told a graph, and
+ * asked for energies and forces at positions. Units are eV, Angstrom and eV/Angstrom; arrays are row-major and contiguous.
+ *
+ *     gaq_engine* engine = NULL;
+ *     char why[256];
+ *     if (gaq_engine_create(blob, bytes, NULL, 1, &engine, why, sizeof why) != GAQ_OK) ...
+ *     gaq_engine_set_graph(engine, atoms, species, edges, centers, neighbours, offsets);
+ *     for (;;) gaq_engine_compute(engine, positions, energies, forces, NULL);
+ *     gaq_engine_destroy(engine);
+ *
+ * Nothing is thrown, printed or kept outside of an engine. Several engines may work in several threads at once; one engine
+ * serves one call at a time. After the first compute of a graph, further ones allocate no memory.
+ */
+#ifndef GAQ_ENGINE_H
+#define GAQ_ENGINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define GAQ_API __declspec(dllexport)
+#else
+#define GAQ_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GAQ_ABI_VERSION 1
+
+typedef enum gaq_status {
+    GAQ_OK = 0,
+    GAQ_BAD_ARGUMENT = 1,    /* a null pointer, a negative count, an edge index out of range, an unknown option */
+    GAQ_BAD_BLOB = 2,        /* truncated, damaged or foreign */
+    GAQ_NO_SUCH_ISA = 3,     /* an instruction set that this processor or build does not have */
+    GAQ_UNKNOWN_SPECIES = 4, /* an atomic number the model was not made for */
+    GAQ_OVERLAP = 5,         /* two atoms closer than the model's table begins */
+    GAQ_NOT_FINITE = 6,      /* positions, or a result, that are not finite */
+    GAQ_NO_MEMORY = 7,
+    GAQ_BROKEN_MACHINE = 8,  /* the start-up self-test: an instruction path gives wrong products */
+    GAQ_INTERNAL = 9
+} gaq_status;
+
+typedef struct gaq_engine gaq_engine;
+
+typedef struct gaq_facts {
+    char isa[16];             /* "scalar", "avx2" or "avx512" */
+    int32_t threads;
+    int32_t quantizers;       /* number of activation quantizers, in the order of the blob's "quantizers" */
+    uint64_t weight_bytes;    /* weights, steps and biases as they are held */
+    uint64_t table_bytes;     /* functions of one distance */
+    uint64_t workspace_bytes; /* for the graphs seen so far */
+    uint64_t pairs;           /* pairs within the cutoff at the last compute */
+} gaq_facts;
+
+/* What a machine can do at most, measured on one core: 1e9 operations (multiply and add are two) or bytes per second. */
+typedef struct gaq_ceilings {
+    double float32, int16, int8, bandwidth;
+} gaq_ceilings;
+
+/* Velocity Verlet (friction 0) or Langevin dynamics (BAOAB) in units of amu, Angstrom, eV; time in Angstrom sqrt(amu/eV). */
+typedef struct gaq_dynamics {
+    double timestep, friction, temperature; /* friction in 1/time, temperature as kT in eV */
+    uint64_t seed;                          /* of the noise, which depends on seed, step, atom and axis alone */
+    int64_t step;                           /* in: of the state; out: reached */
+    double reach;                           /* stop before the step that would take an atom this far from its reference */
+    double hottest;                         /* eV: stop when the kinetic energy of a structure exceeds hottest * its atoms */
+} gaq_dynamics;
+
+GAQ_API int gaq_abi_version(void);
+
+/* The best instruction set of this processor and build. */
+GAQ_API const char* gaq_best_isa(void);
+
+/* Make an engine. The blob is copied; isa is NULL for the best; message receives the reason of a failure. */
+GAQ_API gaq_status gaq_engine_create(const void* blob, size_t bytes, const char* isa, int threads, gaq_engine** engine,
+                                     char* message, size_t capacity);
+GAQ_API void gaq_engine_destroy(gaq_engine* engine);
+
+/* The reason of the last failure of this engine; valid until its next call. */
+GAQ_API const char* gaq_engine_message(const gaq_engine* engine);
+GAQ_API gaq_status gaq_engine_facts(const gaq_engine* engine, gaq_facts* facts);
+
+/* Set species (atomic numbers) and directed edges r = x[neighbour] - x[center] + offset, in both directions, any order.
+ * offsets (edges, 3) may be NULL. Edges may reach beyond the cutoff (a Verlet skin): those that do have no effect. */
+GAQ_API gaq_status gaq_engine_set_graph(gaq_engine* engine, int64_t atoms, const int64_t* species, int64_t edges,
+                                        const int64_t* centers, const int64_t* neighbours, const double* offsets);
+
+/* energies (atoms,), forces (atoms, 3), virials (atoms, 9): sum over pairs of r (dE/dr)^T, whose sum is dE/d(strain).
+ * Each may be NULL; forces and virials cost the backward pass. */
+GAQ_API gaq_status gaq_engine_compute(gaq_engine* engine, const double* positions, double* energies, double* forces,
+                                      double* virials);
+
+/* Count values beyond the range of their codes since the engine was made: clipped and seen have facts.quantizers values. */
+GAQ_API gaq_status gaq_engine_saturation(const gaq_engine* engine, uint64_t* clipped, uint64_t* seen);
+
+/* Go on for up to `steps` steps from positions, velocities and forces (atoms, 3), all updated in place; potential and
+ * kinetic receive the energies at the end, one value for each of `structures` (batch gives that of each atom).
+ * Returns early, with dynamics->step below the goal, before a step for which the graph must be made anew (at positions, which
+ * are the new reference), and after a step with a kinetic energy beyond `hottest`. */
+GAQ_API gaq_status gaq_engine_run(gaq_engine* engine, gaq_dynamics* dynamics, int64_t steps, const double* masses,
+                                  const int32_t* batch, int32_t structures, const double* reference, double* positions,
+                                  double* velocities, double* forces, double* potential, double* kinetic);
+
+GAQ_API gaq_status gaq_measure_ceilings(const char* isa, gaq_ceilings* ceilings);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,101 @@
+// First features: x_i = A[Z_i] + sum_j f B[Z_j], v_i^l = sum_j g_l B_l[Z_j] Y^l; filters and envelope are one table.
+#pragma once
+
+#include "filters.h"
+
+namespace gaq {
+namespace GAQ_ISA {
+
+inline void embed_start(Job& job, int begin, int end) {
+    const Shape& s = job.model->shape;
+    Activations& t = job.state.layer[0];
+    for (int i = begin; i < end; ++i)
+        __builtin_memcpy(t.x + size_t(i) * s.Fp, job.model->own + size_t(job.plan.species[i]) * s.Fp, s.Fp * sizeof(float));
+    for (int l = 1; l <= s.L; ++l)
+        clear(t.v + vector_place(l, job.plan.atoms, begin, s.Cp), size_t(end - begin) * (2 * l + 1) * s.Cp);
+}
+
+template <bool slopes>
+GAQ_INLINE void embedding_filter(const Model& m, const float* record, int o, Vec* f, Vec* df) {
+    int32_t knot;
+    __builtin_memcpy(&knot, record + KNOT, sizeof knot);
+    const int width = m.shape.Fp + m.shape.G;
+    table_part<1, slopes>(m.embedding + size_t(knot) * 3 * width, record, width, o, f, df);
+}
+
+inline void embed(Job& job, int task, Scratch&) {
+    const Model& m = *job.model;
+    const Shape& s = m.shape;
+    const Near& near = job.near;
+    Activations& t = job.state.layer[0];
+    const int width = s.Fp + s.G;
+    for (int p = near.begin[task]; p < near.end[task]; ++p) {
+        const int i = near.i[p], j = near.j[p];
+        const float* record = near.record + size_t(p) * near.record_stride;
+        const float *Bi = m.other + size_t(job.plan.species[i]) * width, *Bj = m.other + size_t(job.plan.species[j]) * width;
+        const Vec back(record[BACK]);
+        Vec f, none;
+        for (int c = 0; c < s.Fp; c += WIDTH) {
+            embedding_filter<false>(m, record, c, &f, &none);
+            add_to(t.x + size_t(i) * s.Fp + c, f * load(Bj + c));
+            add_to(t.x + size_t(j) * s.Fp + c, back * f * load(Bi + c));
+        }
+        for (int l = 1; l <= s.L; ++l)
+            for (int c = 0; c < s.Cp; c += WIDTH) {
+                const int o = s.Fp + (l - 1) * s.Cp + c;
+                embedding_filter<false>(m, record, o, &f, &none);
+                const Vec gi = f * load(Bj + o), gj = (l % 2 ? Vec(0.0f) - back : back) * f * load(Bi + o);
+                float* vi = t.v + vector_place(l, job.plan.atoms, i, s.Cp) + c;
+                float* vj = t.v + vector_place(l, job.plan.atoms, j, s.Cp) + c;
+                for (int k = 0; k <= 2 * l; ++k) {
+                    const Vec h(record[HARMONICS + first_component(l) + k]);
+                    fma(gi, h, load(vi + k * s.Cp)).store(vi + k * s.Cp);
+                    fma(gj, h, load(vj + k * s.Cp)).store(vj + k * s.Cp);
+                }
+            }
+    }
+}
+
+inline void embed_adjoint(Job& job, int task, Scratch&) {
+    const Model& m = *job.model;
+    const Shape& s = m.shape;
+    const Near& near = job.near;
+    const State& g = job.state;
+    const int width = s.Fp + s.G;
+    for (int p = near.begin[task]; p < near.end[task]; ++p) {
+        const int i = near.i[p], j = near.j[p];
+        const float* record = near.record + size_t(p) * near.record_stride;
+        float* gradient = near.gradient + size_t(p) * near.gradient_stride;
+        const float *Bi = m.other + size_t(job.plan.species[i]) * width, *Bj = m.other + size_t(job.plan.species[j]) * width;
+        const Vec back(record[BACK]);
+        Vec f, df, by_distance, by_harmonics[MAX_COMPONENTS + 4];
+        for (int c = 0; c < s.Fp; c += WIDTH) {
+            embedding_filter<true>(m, record, c, &f, &df);
+            const Vec gi = load(g.gx + size_t(i) * s.Fp + c), gj = back * load(g.gx + size_t(j) * s.Fp + c);
+            by_distance = fma(fma(gi, load(Bj + c), gj * load(Bi + c)), df, by_distance);
+        }
+        for (int l = 1; l <= s.L; ++l)
+            for (int c = 0; c < s.Cp; c += WIDTH) {
+                const int o = s.Fp + (l - 1) * s.Cp + c;
+                embedding_filter<true>(m, record, o, &f, &df);
+                const Vec bi = load(Bj + o), bj = (l % 2 ? Vec(0.0f) - back : back) * load(Bi + o);
+                const float* vi = g.gv + vector_place(l, job.plan.atoms, i, s.Cp) + c;
+                const float* vj = g.gv + vector_place(l, job.plan.atoms, j, s.Cp) + c;
+                Vec total;
+                for (int k = 0; k <= 2 * l; ++k) {
+                    const int q = first_component(l) + k;
+                    const Vec part = fma(load(vi + k * s.Cp), bi, load(vj + k * s.Cp) * bj);
+                    total = fma(part, Vec(record[HARMONICS + q]), total);
+                    by_harmonics[q] = fma(part, f, by_harmonics[q]);
+                }
+                by_distance = fma(total, df, by_distance);
+            }
+        gradient[BY_DISTANCE] += sum(by_distance);
+        float turned[MAX_COMPONENTS + 4];
+        sums(by_harmonics, s.M, turned);
+        for (int k = 0; k < s.M; ++k) gradient[BY_HARMONICS + k] += turned[k];
+    }
+}
+
+}  // namespace GAQ_ISA
+}  // namespace gaq

@@ -1,0 +1,168 @@
+// Products of a few rows with a panel of weights: y[r][o] = sum_k x[r][k] w[o][k], in float or in whole numbers.
+//
+// A block of up to ROWS rows stays in registers with two vectors of outputs; weights stream from the panel and codes are
+// decoded as they pass, once for all rows of the block.
+#pragma once
+
+#include "model.h"
+#include "simd.h"
+
+namespace gaq {
+namespace GAQ_ISA {
+
+constexpr int ROWS = WIDTH == 16 ? 12 : WIDTH == 8 ? 5 : 2;
+constexpr int PARTS = LANES / WIDTH;  // vectors in a group of 16 outputs
+
+// The weights of 16 outputs for one input k, as floats.
+struct FloatSource {
+    static constexpr int GROUP = 8;
+    const float* data;
+    GAQ_INLINE FloatSource(const Panel& p, int block) : data(static_cast<const float*>(p.data) + size_t(block) * p.in * LANES) {}
+    GAQ_INLINE void next(int) {}
+    GAQ_INLINE Vec at(int k, int j, int part) const { return load(data + (size_t(k) + j) * LANES + part * WIDTH); }
+};
+
+#if defined(GAQ_AVX512)
+using Word = __m512i;
+GAQ_INLINE Word word(const uint32_t* p) { return _mm512_loadu_si512(p); }
+GAQ_INLINE Word shifted(Word w, int bits) { return _mm512_srli_epi32(w, unsigned(bits)); }
+#elif defined(GAQ_AVX2)
+using Word = __m256i;
+GAQ_INLINE Word word(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+GAQ_INLINE Word shifted(Word w, int bits) { return _mm256_srli_epi32(w, bits); }
+#else
+using Word = uint32_t;
+GAQ_INLINE Word word(const uint32_t* p) { return *p; }
+GAQ_INLINE Word shifted(Word w, int bits) { return w >> bits; }
+#endif
+
+GAQ_INLINE Vec nibble_value(Word w, int bits) {  // the nibble from this bit on, less 8
+#if defined(GAQ_AVX512)
+    const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm512_permutexvar_ps(shifted(w, bits), values);  // looks at the lowest four bits only
+#elif defined(GAQ_AVX2)
+    const __m256i n = _mm256_and_si256(shifted(w, bits), _mm256_set1_epi32(15));
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(n, _mm256_set1_epi32(8)));
+#else
+    return float(int((w >> bits) & 15) - 8);
+#endif
+}
+
+GAQ_INLINE Vec byte_value(Word w, int bits) {  // the byte from this bit on, less 128
+#if defined(GAQ_AVX512)
+    const __m512i n = _mm512_and_si512(shifted(w, bits), _mm512_set1_epi32(255));
+    return _mm512_cvtepi32_ps(_mm512_sub_epi32(n, _mm512_set1_epi32(128)));
+#elif defined(GAQ_AVX2)
+    const __m256i n = _mm256_and_si256(shifted(w, bits), _mm256_set1_epi32(255));
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(n, _mm256_set1_epi32(128)));
+#else
+    return float(int((w >> bits) & 255) - 128);
+#endif
+}
+
+struct NibbleSource {
+    static constexpr int GROUP = 8;
+    const uint32_t* data;
+    Word words[PARTS];
+    GAQ_INLINE NibbleSource(const Panel& p, int block)
+        : data(static_cast<const uint32_t*>(p.data) + size_t(block) * (p.in / 8) * LANES) {}
+    GAQ_INLINE void next(int k) {
+        for (int q = 0; q < PARTS; ++q) words[q] = word(data + size_t(k / 8) * LANES + q * WIDTH);
+    }
+    GAQ_INLINE Vec at(int, int j, int part) const { return nibble_value(words[part], 4 * NIBBLE_OF[j]); }
+};
+
+struct ByteSource {
+    static constexpr int GROUP = 4;
+    const uint32_t* data;
+    Word words[PARTS];
+    GAQ_INLINE ByteSource(const Panel& p, int block)
+        : data(static_cast<const uint32_t*>(p.data) + size_t(block) * (p.in / 4) * LANES) {}
+    GAQ_INLINE void next(int k) {
+        for (int q = 0; q < PARTS; ++q) words[q] = word(data + size_t(k / 4) * LANES + q * WIDTH);
+    }
+    GAQ_INLINE Vec at(int, int j, int part) const { return byte_value(words[part], 8 * j); }
+};
+
+// One block: R rows times B groups of 16 outputs.
+template <class Source, int R, int B>
+void float_block(const float* x, size_t stride, const Panel& panel, int block, float* y, size_t out_stride) {
+    constexpr int N = B * PARTS;
+    Vec total[R][N];
+    Source first(panel, block), second(panel, B == 2 ? block + 1 : block);
+    for (int k = 0; k < panel.in; k += Source::GROUP) {
+        first.next(k);
+        if (B == 2) second.next(k);
+#pragma GCC unroll 8
+        for (int j = 0; j < Source::GROUP; ++j) {
+            Vec w[N];
+#pragma GCC unroll 16
+            for (int n = 0; n < N; ++n) w[n] = n < PARTS ? first.at(k, j, n) : second.at(k, j, n - PARTS);
+#pragma GCC unroll 12
+            for (int r = 0; r < R; ++r) {
+                const Vec a(x[r * stride + k + j]);
+#pragma GCC unroll 16
+                for (int n = 0; n < N; ++n) total[r][n] = fma(a, w[n], total[r][n]);
+            }
+        }
+    }
+    for (int r = 0; r < R; ++r)
+        for (int n = 0; n < N; ++n) total[r][n].store(y + r * out_stride + n * WIDTH);
+}
+
+template <class Source, int R>
+void float_rows(const float* x, size_t stride, const Panel& panel, float* y, size_t out_stride) {
+    constexpr int B = WIDTH == 16 ? 2 : 1;
+    const int blocks = panel.out / LANES;
+    int b = 0;
+    for (; b + B <= blocks; b += B) float_block<Source, R, B>(x, stride, panel, b, y + b * LANES, out_stride);
+    for (; b < blocks; ++b) float_block<Source, R, 1>(x, stride, panel, b, y + b * LANES, out_stride);
+}
+
+// Call run<R>(first row) for blocks of nearly equal size, none larger than ROWS.
+template <class Run, int R = ROWS>
+struct Blocks {
+    static GAQ_INLINE void call(int size, const Run& run, int row) {
+        if (size == R) run.template rows<R>(row);
+        else Blocks<Run, R - 1>::call(size, run, row);
+    }
+};
+template <class Run>
+struct Blocks<Run, 0> {
+    static GAQ_INLINE void call(int, const Run&, int) {}
+};
+
+template <class Run>
+void in_blocks(int rows, const Run& run) {
+    const int blocks = (rows + ROWS - 1) / ROWS;
+    for (int b = 0, row = 0; b < blocks; ++b) {
+        const int size = (rows - row + blocks - b - 1) / (blocks - b);
+        Blocks<Run>::call(size, run, row);
+        row += size;
+    }
+}
+
+template <class Source>
+struct FloatRun {
+    const float* x;
+    size_t stride;
+    const Panel& panel;
+    float* y;
+    size_t out_stride;
+    template <int R>
+    GAQ_INLINE void rows(int row) const {
+        float_rows<Source, R>(x + row * stride, stride, panel, y + row * out_stride, out_stride);
+    }
+};
+
+// y = x . W, rows of x and y apart by stride and out_stride floats.
+inline void multiply(const Panel& panel, const float* x, size_t stride, float* y, size_t out_stride, int rows) {
+    switch (panel.kind) {
+        case Kind::float32: in_blocks(rows, FloatRun<FloatSource>{x, stride, panel, y, out_stride}); break;
+        case Kind::nibble: in_blocks(rows, FloatRun<NibbleSource>{x, stride, panel, y, out_stride}); break;
+        case Kind::byte: in_blocks(rows, FloatRun<ByteSource>{x, stride, panel, y, out_stride}); break;
+    }
+}
+
+}  // namespace GAQ_ISA
+}  // namespace gaq

@@ -1,0 +1,165 @@
+// The same products in whole numbers: activations of up to 8 bits times four, or of up to 16 bits times two, to a step.
+//
+// Weights are stored as w + zero (8 or 128), never negative, so that they can be the unsigned side of an int8 product, and
+// a nibble needs no sign extension. What that adds, zero * sum_k x[k], is taken off in the accumulator's first value.
+// Sums wrap at 2^32 on the way; where they end was proved to fit when the model was read.
+#pragma once
+
+#include "gemm.h"
+
+namespace gaq {
+namespace GAQ_ISA {
+
+struct Codes {                     // rows of codes, (rows, in) of one of the two types, and their sums
+    int8_t* narrow;                // in order
+    int16_t* wide;                 // within each four: 0, 2, 1, 3
+    int32_t* sum;
+};
+
+#if defined(GAQ_AVX512)
+constexpr bool HAS_NARROW = true;
+using Whole = __m512i;
+GAQ_INLINE Whole whole(int32_t n) { return _mm512_set1_epi32(n); }
+GAQ_INLINE Whole masked(Word w, uint32_t mask) { return _mm512_and_si512(w, _mm512_set1_epi32(int32_t(mask))); }
+GAQ_INLINE Whole dot4(Whole total, Whole w, int32_t x) { return _mm512_dpbusd_epi32(total, w, _mm512_set1_epi32(x)); }
+GAQ_INLINE Whole dot2(Whole total, Whole w, int32_t x) { return _mm512_dpwssd_epi32(total, w, _mm512_set1_epi32(x)); }
+GAQ_INLINE Vec real(Whole n) { return _mm512_cvtepi32_ps(n); }
+#elif defined(GAQ_AVX2)
+constexpr bool HAS_NARROW = false;
+using Whole = __m256i;
+GAQ_INLINE Whole whole(int32_t n) { return _mm256_set1_epi32(n); }
+GAQ_INLINE Whole masked(Word w, uint32_t mask) { return _mm256_and_si256(w, _mm256_set1_epi32(int32_t(mask))); }
+GAQ_INLINE Whole dot4(Whole total, Whole, int32_t) { return total; }
+GAQ_INLINE Whole dot2(Whole total, Whole w, int32_t x) {
+    return _mm256_add_epi32(total, _mm256_madd_epi16(w, _mm256_set1_epi32(x)));
+}
+GAQ_INLINE Vec real(Whole n) { return _mm256_cvtepi32_ps(n); }
+#else
+constexpr bool HAS_NARROW = false;
+using Whole = uint32_t;
+GAQ_INLINE Whole whole(int32_t n) { return uint32_t(n); }
+GAQ_INLINE Whole masked(Word w, uint32_t mask) { return w & mask; }
+GAQ_INLINE Whole dot4(Whole total, Whole, int32_t) { return total; }
+GAQ_INLINE Whole dot2(Whole total, Whole w, int32_t x) {
+    const uint32_t low = uint32_t(int32_t(int16_t(x & 0xFFFF))), high = uint32_t(x >> 16);
+    return total + (w & 0xFFFF) * low + (w >> 16) * high;
+}
+GAQ_INLINE Vec real(Whole n) { return float(int32_t(n)); }
+#endif
+
+template <class T>
+GAQ_INLINE int32_t four_bytes(const T* p) {
+    int32_t n;
+    __builtin_memcpy(&n, p, 4);
+    return n;
+}
+
+// One step of eight inputs (nibbles) or four (bytes), times four or times two.
+template <Kind kind, bool narrow>
+struct Step {
+    static constexpr int GROUP = kind == Kind::nibble ? 8 : 4;
+    static constexpr int COUNT = GROUP / (narrow ? 4 : 2);
+    static GAQ_INLINE Whole weights(Word w, int n) {
+        if (kind == Kind::nibble && narrow) return masked(shifted(w, 4 * n), 0x0F0F0F0Fu);
+        if (kind == Kind::nibble) return masked(shifted(w, n % 2 * 8 + n / 2 * 4), 0x000F000Fu);
+        return narrow ? w : masked(shifted(w, 8 * n), 0x00FF00FFu);
+    }
+};
+
+template <Kind kind, bool narrow, int R, int B>
+void whole_block(const Codes& x, int row, const Panel& panel, int block, const float* scale, const float* bias, float* y,
+                 size_t out_stride) {
+    using S = Step<kind, narrow>;
+    constexpr int N = B * PARTS;
+    constexpr int32_t zero = kind == Kind::nibble ? 8 : 128;
+    Whole total[R][N];
+    for (int r = 0; r < R; ++r)
+        for (int n = 0; n < N; ++n) total[r][n] = whole(int32_t(0u - uint32_t(zero) * uint32_t(x.sum[row + r])));
+    const size_t span = size_t(panel.in / S::GROUP) * LANES;
+    const uint32_t* data = static_cast<const uint32_t*>(panel.data) + block * span;
+    const int8_t* narrow_rows = x.narrow + size_t(row) * panel.in;
+    const int16_t* wide_rows = x.wide + size_t(row) * panel.in;
+    for (int k = 0; k < panel.in; k += S::GROUP, data += LANES) {
+        Word words[N];
+        for (int n = 0; n < N; ++n) words[n] = word(data + (n / PARTS) * span + n % PARTS * WIDTH);
+#pragma GCC unroll 4
+        for (int j = 0; j < S::COUNT; ++j) {
+            Whole w[N];
+            for (int n = 0; n < N; ++n) w[n] = S::weights(words[n], j);
+#pragma GCC unroll 12
+            for (int r = 0; r < R; ++r) {
+                const int32_t a = narrow ? four_bytes(narrow_rows + size_t(r) * panel.in + k + 4 * j)
+                                         : four_bytes(wide_rows + size_t(r) * panel.in + k + 2 * j);
+                for (int n = 0; n < N; ++n) total[r][n] = narrow ? dot4(total[r][n], w[n], a) : dot2(total[r][n], w[n], a);
+            }
+        }
+    }
+    for (int n = 0; n < N; ++n) {
+        const int o = block * LANES + n * WIDTH;
+        const Vec s = load(scale + o), b = bias ? load(bias + o) : Vec();
+        for (int r = 0; r < R; ++r) fma(real(total[r][n]), s, b).store(y + r * out_stride + n * WIDTH);
+    }
+}
+
+template <Kind kind, bool narrow>
+struct WholeRun {
+    const Codes& x;
+    const Panel& panel;
+    const float *scale, *bias;
+    float* y;
+    size_t out_stride;
+    template <int R>
+    GAQ_INLINE void rows(int row) const {
+        constexpr int B = WIDTH == 16 ? 2 : 1;
+        const int blocks = panel.out / LANES;
+        float* first = y + row * out_stride;
+        int b = 0;
+        for (; b + B <= blocks; b += B)
+            whole_block<kind, narrow, R, B>(x, row, panel, b, scale, bias, first + b * LANES, out_stride);
+        for (; b < blocks; ++b)
+            whole_block<kind, narrow, R, 1>(x, row, panel, b, scale, bias, first + b * LANES, out_stride);
+    }
+};
+
+// y = (x . W) scale + bias for rows of codes, in whole numbers up to the scale.
+inline void multiply_codes(const Panel& panel, const Codes& x, bool narrow, const float* scale, const float* bias, float* y,
+                           size_t out_stride, int rows) {
+    if (panel.kind == Kind::nibble && narrow)
+        in_blocks(rows, WholeRun<Kind::nibble, HAS_NARROW>{x, panel, scale, bias, y, out_stride});
+    else if (panel.kind == Kind::nibble)
+        in_blocks(rows, WholeRun<Kind::nibble, false>{x, panel, scale, bias, y, out_stride});
+    else if (narrow)
+        in_blocks(rows, WholeRun<Kind::byte, HAS_NARROW>{x, panel, scale, bias, y, out_stride});
+    else
+        in_blocks(rows, WholeRun<Kind::byte, false>{x, panel, scale, bias, y, out_stride});
+}
+
+// Codes of 16 values t = x / step that are whole already; returns their sum.
+GAQ_INLINE int32_t store_codes(const Vec* t, int8_t* narrow, int16_t* wide) {
+#if defined(GAQ_AVX512)
+    const __m512i n = _mm512_cvtps_epi32(t[0].v);
+    if (narrow) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(narrow), _mm512_cvtepi32_epi8(n));
+    } else {
+        const __m256i h = _mm512_cvtepi32_epi16(n);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(wide),
+                            _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(h, 0xD8), 0xD8));
+    }
+    return _mm512_reduce_add_epi32(n);
+#else
+    float whole_values[LANES];
+    for (int q = 0; q < PARTS; ++q) t[q].store(whole_values + q * WIDTH);
+    int32_t total = 0;
+    static const int order[4] = {0, 2, 1, 3};
+    (void)narrow;
+    for (int c = 0; c < LANES; ++c) {
+        const int16_t code = int16_t(whole_values[c / 4 * 4 + order[c % 4]]);
+        wide[c] = code;
+        total += code;
+    }
+    return total;
+#endif
+}
+
+}  // namespace GAQ_ISA
+}  // namespace gaq

@@ -1,0 +1,95 @@
+// Linear maps of a model on rows of features, and their adjoints with the straight-through gradient of rounding.
+#pragma once
+
+#include "igemm.h"
+#include "state.h"
+
+namespace gaq {
+namespace GAQ_ISA {
+
+// c = clamp(round(t), -q, q), halves to even; t is clamped first so that no value is too large for a whole number.
+GAQ_INLINE Vec coded(Vec t, Vec low, Vec high) {
+    const Vec half(0.5f);
+    return min(max(round(min(max(t, low - half), high + half)), low), high);
+}
+
+GAQ_INLINE Mask outside(Vec t, Vec largest) { return abs(t) > largest + Vec(0.5f); }
+
+// y = x scale + bias in place.
+inline void finish(const Linear& map, float* y, size_t stride, int rows) {
+    if (!map.scale && !map.bias) return;
+    for (int o = 0; o < map.forward.out; o += WIDTH) {
+        const Vec s = map.scale ? load(map.scale + o) : Vec(1.0f), b = map.bias ? load(map.bias + o) : Vec();
+        for (int r = 0; r < rows; ++r) fma(load(y + r * stride + o), s, b).store(y + r * stride + o);
+    }
+}
+
+inline void apply(const Linear& map, const float* x, size_t stride, float* y, size_t out_stride, int rows, Scratch& z) {
+    const int in = map.forward.in;
+    if (!map.bits) {
+        multiply(map.forward, x, stride, y, out_stride, rows);
+        finish(map, y, out_stride, rows);
+        return;
+    }
+    const Vec high(map.qmax), low(-map.qmax);
+    const bool real = map.forward.kind == Kind::float32, narrow = HAS_NARROW && map.bits <= 8;
+    int64_t clipped = 0;
+    for (int r = 0; r < rows; ++r) {
+        int32_t total = 0;
+        for (int k = 0; k < in; k += LANES) {
+            Vec t[PARTS];
+            for (int q = 0; q < PARTS; ++q) {
+                t[q] = load(x + r * stride + k + q * WIDTH) / load(map.step + k + q * WIDTH);
+                clipped += count(outside(t[q], high));
+                t[q] = coded(t[q], low, high);
+                if (real) t[q].store(z.rows + size_t(r) * in + k + q * WIDTH);
+            }
+            const size_t place = size_t(r) * in + k;
+            if (!real) total += store_codes(t, narrow ? z.narrow + place : nullptr, z.wide + place);
+        }
+        z.sum[r] = total;
+    }
+    z.clipped[map.quantizer] += uint64_t(clipped);
+    z.seen[map.quantizer] += uint64_t(rows) * uint64_t(in);
+    if (real) {
+        multiply(map.forward, z.rows, in, y, out_stride, rows);
+        finish(map, y, out_stride, rows);
+    } else {
+        multiply_codes(map.forward, Codes{z.narrow, z.wide, z.sum}, narrow, map.scale, map.bias, y, out_stride, rows);
+    }
+}
+
+// dx += dy/dx^T dy, or dx = with `fresh`; x is what the map was applied to. Straight through the rounding where x is
+// within the range of the codes, zero beyond.
+inline void adjoint(const Linear& map, const float* x, size_t stride, const float* dy, size_t dy_stride, float* dx,
+                    size_t dx_stride, int rows, bool fresh, Scratch& z) {
+    const int in = map.forward.in, out = map.forward.out;
+    const float* given = dy;
+    size_t given_stride = dy_stride;
+    if (map.scale) {
+        for (int r = 0; r < rows; ++r)
+            for (int o = 0; o < out; o += WIDTH)
+                (load(dy + r * dy_stride + o) * load(map.scale + o)).store(z.rows + size_t(r) * out + o);
+        given = z.rows;
+        given_stride = out;
+    }
+    if (!map.bits && fresh) {
+        multiply(map.backward, given, given_stride, dx, dx_stride, rows);
+        return;
+    }
+    multiply(map.backward, given, given_stride, z.more, in, rows);
+    const Vec bound(map.qmax);
+    for (int r = 0; r < rows; ++r)
+        for (int k = 0; k < in; k += WIDTH) {
+            Vec d = load(z.more + size_t(r) * in + k);
+            if (map.bits) {
+                const Vec s = load(map.step + k);
+                d = select(outside(load(x + r * stride + k) / s, bound), Vec(), d / s);
+            }
+            float* place = dx + r * dx_stride + k;
+            (fresh ? d : load(place) + d).store(place);
+        }
+}
+
+}  // namespace GAQ_ISA
+}  // namespace gaq

@@ -1,0 +1,107 @@
+// A model as the kernels see it: plain views of aligned memory that an Arena owns. No standard containers here: kernels are
+// compiled for several instruction sets, and a shared inline function could end up as code that this processor lacks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace gaq {
+
+constexpr int LANES = 16;       // channels are padded to whole groups of this many, whatever the instruction set
+constexpr int MAX_DEGREE = 4;
+constexpr int MAX_COMPONENTS = 24;
+
+inline constexpr int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
+inline constexpr int first_component(int degree) { return degree * degree - 1; }
+
+// Channels padded: a feature of F channels takes Fp floats, the rest zero. Vector features lie degree by degree:
+// [degree][atom][component][Cp], so that the rows of one degree are one matrix.
+struct Shape {
+    int F, C, L, M, H, T;          // scalars, vectors, max degree, components, heads, layers
+    int Fp, Cp, Hp, G;             // padded; G = L Cp, gates of all degrees
+    int A, W;                      // padded width of the attention's part of a filter, and of a whole filter
+    bool robust;
+};
+
+enum class Kind : int32_t { float32, nibble, byte };
+
+// Weights of one linear map in the order in which a kernel reads them: groups of 16 outputs, then inputs.
+//   float32: [out/16][in][16] floats
+//   nibble:  [out/16][in/8][16] words of 8 codes + 8; code k of a group lies at nibble NIBBLE_OF[k]
+//   byte:    [out/16][in/4][16] words of 4 codes + 128
+// Even nibbles of a word are inputs 0-3, odd ones inputs 4-7: masking leaves the four bytes of an int8 product, and every
+// other byte the pair of an int16 product.
+constexpr int NIBBLE_OF[8] = {0, 2, 4, 6, 1, 3, 5, 7};
+
+struct Panel {
+    Kind kind;
+    int in, out;                   // padded
+    const void* data;
+};
+
+// y = (codes(x / step) . W) scale + bias; backward is the panel of the transposed weights.
+struct Linear {
+    Panel forward, backward;
+    const float* scale;            // (out,), or null: 1
+    const float* bias;             // (out,), or null: 0
+    const float* step;             // (in,), or null: the input stays in float
+    float qmax;
+    int bits;                      // of the input; 0 in float
+    int quantizer;                 // index among the counters of saturation
+};
+
+enum class Format : int32_t { none, components, mddq };
+enum class Gradient : int32_t { geometric, plain, none };
+
+struct Rounding {                  // of the vector features of one degree
+    Format format;
+    Gradient gradient;
+    bool aligned;
+    const float* step;             // (Cp,)
+    float magnitude_qmax, component_qmax;
+    int quantizer;
+};
+
+struct Heads {                     // which channels of a padded row belong to which head, in segments of 16
+    const int32_t* first;          // (H + 1,) first segment of each head
+    const int32_t* block;          // (segments,) group of 16 channels
+    const float* member;           // (segments, 16) 1 where the channel is the head's, else 0
+    const int32_t* of_channel;     // (padded,) head of a channel
+};
+
+struct Norm {
+    const float *weight, *bias;
+};
+
+struct Layer {
+    Norm first, second;
+    Linear query, key, value, output, expand, shrink;  // expand, shrink: the two maps of the update
+    Rounding feature[MAX_DEGREE], update[MAX_DEGREE];
+    Linear mix[MAX_DEGREE], project[MAX_DEGREE], pair[MAX_DEGREE];
+    Linear contraction;            // only its input's step and bits; weights below
+    const float* contract;         // (L H, W) weights of the contractions times their scales
+    const float* temperature;      // (Hp,)
+    const float* table;            // (knots, 3, W): f, h f', h² f''
+};
+
+struct Model {
+    Shape shape;
+    int species, knots, quantizers;
+    bool cosine, frames;
+    int power;                     // of the polynomial envelope
+    double cutoff, start, spacing, energy_scale, spread;
+    int spreading;
+    const int32_t* index_of;       // (119,) -1 for unknown
+    const double* energy_offsets;
+    const float* own;              // (species, Fp)
+    const float* other;            // (species, Fp + G)
+    const float* embedding;        // (knots, 3, Fp + G) filters times envelope
+    const Layer* layers;
+    Linear hidden, last;
+    Heads scalar_heads, vector_heads;
+    int samples[MAX_DEGREE];       // directions from which D^l is solved
+    const double* directions[MAX_DEGREE];
+    const double* inverse[MAX_DEGREE];
+};
+
+}  // namespace gaq

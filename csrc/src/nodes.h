@@ -1,0 +1,212 @@
+// What atoms do on their own: normalization, linear maps, rounding; forward, and backward by hand.
+#pragma once
+
+#include "vectors.h"
+
+namespace gaq {
+namespace GAQ_ISA {
+
+GAQ_INLINE void clear(float* p, size_t count) { __builtin_memset(p, 0, count * sizeof(float)); }
+
+struct Moments {
+    float mean, factor;
+};
+
+// Mean and 1/sqrt(variance + 1e-5) of the F values of a row.
+GAQ_INLINE Moments moments(const float* x, int F) {
+    const int whole = F / WIDTH * WIDTH;
+    Vec sums;
+    for (int c = 0; c < whole; c += WIDTH) sums = sums + load(x + c);
+    float mean = sum(sums);
+    for (int c = whole; c < F; ++c) mean += x[c];
+    mean /= float(F);
+    Vec squares;
+    for (int c = 0; c < whole; c += WIDTH) {
+        const Vec d = load(x + c) - Vec(mean);
+        squares = fma(d, d, squares);
+    }
+    float variance = sum(squares);
+    for (int c = whole; c < F; ++c) variance += (x[c] - mean) * (x[c] - mean);
+    return {mean, 1.0f / __builtin_sqrtf(variance / float(F) + 1e-5f)};
+}
+
+inline void normalize(const Norm& norm, const float* x, float* h, int rows, int F, int Fp, size_t out_stride) {
+    for (int r = 0; r < rows; ++r) {
+        const Moments m = moments(x + size_t(r) * Fp, F);
+        for (int c = 0; c < Fp; c += WIDTH) {
+            const Vec unit = (load(x + size_t(r) * Fp + c) - Vec(m.mean)) * Vec(m.factor);
+            fma(unit, load(norm.weight + c), load(norm.bias + c)).store(h + r * out_stride + c);
+        }
+    }
+}
+
+// gx += (dh/dx)^T dh.
+inline void normalize_adjoint(const Norm& norm, const float* x, const float* dh, size_t dh_stride, float* gx, int rows, int F,
+                              int Fp) {
+    for (int r = 0; r < rows; ++r) {
+        const float* xr = x + size_t(r) * Fp;
+        const Moments m = moments(xr, F);
+        Vec both_sums[4];
+        for (int c = 0; c < Fp; c += WIDTH) {  // weights are zero in the padding
+            const Vec d = load(dh + r * dh_stride + c) * load(norm.weight + c);
+            both_sums[0] = both_sums[0] + d;
+            both_sums[1] = fma(d, (load(xr + c) - Vec(m.mean)) * Vec(m.factor), both_sums[1]);
+        }
+        float s[4];
+        sum4(both_sums, s);
+        for (int c = 0; c < Fp; c += WIDTH) {
+            const Vec d = load(dh + r * dh_stride + c) * load(norm.weight + c);
+            const Vec unit = (load(xr + c) - Vec(m.mean)) * Vec(m.factor);
+            const Vec g = (d - Vec(s[0] / F) - unit * Vec(s[1] / F)) * Vec(m.factor);
+            add_to(gx + size_t(r) * Fp + c, g);
+        }
+        for (int c = F; c < Fp; ++c) gx[size_t(r) * Fp + c] = 0.0f;
+    }
+}
+
+// out[h] = sum over the channels of each head of term(channel), for a vector of channels at a time; out has room for the
+// next multiple of four heads.
+template <class Term>
+GAQ_INLINE void by_head(const Heads& heads, int count, float* out, Term term) {
+    Vec rows[4];
+    for (int h = 0; h < count; ++h) {
+        Vec total;
+        for (int s = heads.first[h]; s < heads.first[h + 1]; ++s)
+            for (int q = 0; q < LANES; q += WIDTH)
+                total = fma(term(heads.block[s] * LANES + q), load(heads.member + s * LANES + q), total);
+        rows[h % 4] = total;
+        if (h % 4 == 3) sum4(rows, out + h - 3);
+    }
+    if (count % 4) {
+        for (int h = count % 4; h < 4; ++h) rows[h] = Vec();
+        sum4(rows, out + count / 4 * 4);
+    }
+}
+
+GAQ_INLINE void head_products(const Heads& heads, int count, const float* a, const float* b, float* out) {
+    by_head(heads, count, out, [&](int c) { return load(a + c) * load(b + c); });
+}
+
+// Make queries or keys unit for each head, times a temperature; keeps the factors without it.
+inline void make_unit(const Model& m, float* q, float* norms, const float* temperature, int rows) {
+    const Shape& s = m.shape;
+    for (int r = 0; r < rows; ++r) {
+        float *row = q + size_t(r) * s.Fp, *norm = norms + size_t(r) * s.Hp;
+        head_products(m.scalar_heads, s.H, row, row, norm);
+        for (int h = 0; h < s.H; ++h) norm[h] = 1.0f / __builtin_sqrtf(norm[h] + 1e-6f);
+        for (int c = 0; c < s.Fp; c += WIDTH) {
+            Vec f = spread(norm, m.scalar_heads.of_channel + c, s.H);
+            if (temperature) f = f * spread(temperature, m.scalar_heads.of_channel + c, s.H);
+            (load(row + c) * f).store(row + c);
+        }
+    }
+}
+
+// From the gradient of the unit rows to that of the raw ones, in place: dq = n (T g - u (T g . u)) with u = q̂ / T.
+inline void make_unit_adjoint(const Model& m, const float* q, const float* norms, const float* temperature, float* g,
+                              int rows) {
+    const Shape& s = m.shape;
+    float along[4096 + LANES];
+    for (int r = 0; r < rows; ++r) {
+        const float *row = q + size_t(r) * s.Fp, *norm = norms + size_t(r) * s.Hp;
+        float* gr = g + size_t(r) * s.Fp;
+        head_products(m.scalar_heads, s.H, row, gr, along);
+        if (temperature)
+            for (int h = 0; h < s.H; ++h) along[h] /= temperature[h];
+        for (int c = 0; c < s.Fp; c += WIDTH) {
+            const int32_t* of = m.scalar_heads.of_channel + c;
+            Vec d = load(gr + c);
+            if (temperature) d = d * spread(temperature, of, s.H);
+            d = d - load(row + c) * spread(along, of, s.H);
+            (d * spread(norm, of, s.H)).store(gr + c);
+        }
+    }
+}
+
+// The rounded vector features of atoms [begin, end), one degree at a time, and what is done with them.
+template <class Use>
+void with_rounded(Job& job, const Rounding* formats, float* v, int begin, int end, float* buffer, Scratch& z, Use use) {
+    const Shape& s = job.model->shape;
+    for (int l = 1, frame = 0; l <= s.L; frame += (2 * l + 1) * (2 * l + 1), ++l) {
+        const Rounding& format = formats[l - 1];
+        const float* rows = v + vector_place(l, job.plan.atoms, begin, s.Cp);
+        if (format.format != Format::none) {
+            round_vectors(format, l, job.state.frames + size_t(begin) * job.state.frame_stride + frame,
+                          job.state.frame_stride, rows, buffer, end - begin, s.Cp, z);
+            rows = buffer;
+        }
+        use(l, rows, (end - begin) * (2 * l + 1));
+    }
+}
+
+// gv += adjoint of the rounding, of a gradient `g` of one degree's rounded rows.
+inline void rounded_adjoint(Job& job, const Rounding& format, int l, const float* v, const float* g, int begin, int end) {
+    const Shape& s = job.model->shape;
+    float* place = job.state.gv + vector_place(l, job.plan.atoms, begin, s.Cp);
+    const int rows = (end - begin) * (2 * l + 1);
+    if (format.format == Format::none) {
+        for (size_t c = 0; c < size_t(rows) * s.Cp; c += WIDTH) add_to(place + c, load(g + c));
+        return;
+    }
+    int frame = 0;
+    for (int k = 1; k < l; ++k) frame += (2 * k + 1) * (2 * k + 1);
+    round_vectors_adjoint(format, l, job.state.frames + size_t(begin) * job.state.frame_stride + frame,
+                          job.state.frame_stride, v + vector_place(l, job.plan.atoms, begin, s.Cp), g, place, end - begin,
+                          s.Cp);
+}
+
+inline void prepare(Job& job, int layer, int begin, int end, Scratch& z) {
+    const Model& m = *job.model;
+    const Shape& s = m.shape;
+    const Layer& y = m.layers[layer];
+    Activations& t = job.state.layer[layer];
+    const int rows = end - begin;
+    const size_t at = begin, gates = s.Fp + s.G;
+    float* h = z.a;
+    normalize(y.first, t.x + at * s.Fp, h, rows, s.F, s.Fp, s.Fp);
+    apply(y.query, h, s.Fp, t.query + at * s.Fp, s.Fp, rows, z);
+    apply(y.key, h, s.Fp, t.key + at * s.Fp, s.Fp, rows, z);
+    apply(y.value, h, s.Fp, t.value + at * gates, gates, rows, z);
+    if (s.robust) {
+        make_unit(m, t.query + at * s.Fp, t.query_norm + at * s.Hp, y.temperature, rows);
+        make_unit(m, t.key + at * s.Fp, t.key_norm + at * s.Hp, nullptr, rows);
+    }
+    with_rounded(job, y.feature, t.v, begin, end, z.b, z, [&](int l, const float* v, int count) {
+        apply(y.mix[l - 1], v, s.Cp, t.mixed + vector_place(l, job.plan.atoms, at, s.Cp), s.Cp, count, z);
+        apply(y.project[l - 1], v, s.Cp, t.projected + vector_place(l, job.plan.atoms, at, s.Hp), s.Hp, count, z);
+        clear(t.vector_message + vector_place(l, job.plan.atoms, at, s.Cp), size_t(count) * s.Cp);
+    });
+    clear(t.message + at * s.Fp, size_t(rows) * s.Fp);
+    for (size_t n = 0; n < size_t(rows) * s.Hp; ++n) t.total[at * s.Hp + n] = 1.0f;
+}
+
+inline void prepare_adjoint(Job& job, int layer, int begin, int end, Scratch& z) {
+    const Model& m = *job.model;
+    const Shape& s = m.shape;
+    const Layer& y = m.layers[layer];
+    Activations& t = job.state.layer[layer];
+    State& g = job.state;
+    const int rows = end - begin;
+    const size_t at = begin, gates = s.Fp + s.G;
+    float *h = z.a, *dh = z.b;
+    if (s.robust) {
+        make_unit_adjoint(m, t.query + at * s.Fp, t.query_norm + at * s.Hp, y.temperature, g.g_query + at * s.Fp, rows);
+        make_unit_adjoint(m, t.key + at * s.Fp, t.key_norm + at * s.Hp, nullptr, g.g_key + at * s.Fp, rows);
+    }
+    normalize(y.first, t.x + at * s.Fp, h, rows, s.F, s.Fp, s.Fp);
+    adjoint(y.query, h, s.Fp, g.g_query + at * s.Fp, s.Fp, dh, s.Fp, rows, true, z);
+    adjoint(y.key, h, s.Fp, g.g_key + at * s.Fp, s.Fp, dh, s.Fp, rows, false, z);
+    adjoint(y.value, h, s.Fp, g.g_value + at * gates, gates, dh, s.Fp, rows, false, z);
+    normalize_adjoint(y.first, t.x + at * s.Fp, dh, s.Fp, g.gx + at * s.Fp, rows, s.F, s.Fp);
+    for (int l = 1; l <= s.L; ++l) {
+        const int count = rows * (2 * l + 1);
+        const size_t place = vector_place(l, job.plan.atoms, at, s.Cp);
+        adjoint(y.mix[l - 1], nullptr, 0, g.g_mixed + place, s.Cp, z.c, s.Cp, count, true, z);
+        adjoint(y.project[l - 1], nullptr, 0, g.g_projected + vector_place(l, job.plan.atoms, at, s.Hp), s.Hp, z.c, s.Cp,
+                count, false, z);
+        rounded_adjoint(job, y.feature[l - 1], l, t.v, z.c, begin, end);
+    }
+}
+
+}  // namespace GAQ_ISA
+}  // namespace gaq

@@ -1,0 +1,25 @@
+// Weights laid out for the kernels.
+#pragma once
+
+#include <vector>
+
+#include "arena.h"
+#include "model.h"
+
+namespace gaq {
+
+// Where the channels of an unpadded row lie in the padded one.
+using Places = std::vector<int>;
+
+// Rows of codes or floats, unpadded and row-major (out, in), as panels in both directions.
+Panel float_panel(Arena& arena, const float* weight, const Places& out, const Places& in, int out_width, int in_width,
+                  bool transposed);
+Panel code_panel(Arena& arena, const int8_t* codes, int bits, const Places& out, const Places& in, int out_width,
+                 int in_width, bool transposed);
+
+size_t panel_bytes(const Panel& panel);
+
+// Membership of channels in heads: channel c of n, at places[c], belongs to head c * heads / n.
+Heads head_map(Arena& arena, const Places& places, int width, int heads);
+
+}  // namespace gaq

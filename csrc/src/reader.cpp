@@ -1,0 +1,311 @@
+#include "reader.h"
+
+#include <cmath>
+#include <string>
+
+#include "failure.h"
+#include "panels.h"
+
+namespace gaq {
+namespace {
+
+[[noreturn]] void wrong(const std::string& what) { throw Failure(GAQ_BAD_BLOB, "blob: " + what); }
+
+template <class T>
+void require_finite(const std::string& name, const T* values, size_t count, bool positive = false) {
+    for (size_t n = 0; n < count; ++n)
+        if (!std::isfinite(values[n]) || (positive && !(values[n] > 0))) wrong(name + " holds a value out of range");
+}
+
+Places straight(int count) {
+    Places places(count);
+    for (int n = 0; n < count; ++n) places[n] = n;
+    return places;
+}
+
+Places joined(const Places& first, int width, const Places& second) {
+    Places places = first;
+    for (int place : second) places.push_back(width + place);
+    return places;
+}
+
+class Reader {
+public:
+    Reader(const Blob& blob, Arena& arena, Sizes& sizes) : blob_(blob), arena_(arena), sizes_(sizes) {}
+
+    Model read();
+
+private:
+    const int32_t* integers(const std::string& name, size_t count) { return blob_.array<int32_t>(name, count); }
+    const double* doubles(const std::string& name, size_t count) {
+        const double* values = blob_.array<double>(name, count);
+        require_finite(name, values, count);
+        return values;
+    }
+    const float* floats(const std::string& name, size_t count, bool positive = false) {
+        const float* values = blob_.array<float>(name, count);
+        require_finite(name, values, count, positive);
+        return values;
+    }
+    // The values of `name` at their places in a row of `width`, `filling` elsewhere.
+    const float* row(const std::string& name, const Places& places, int width, float filling, bool positive = false);
+    const float* rows(const std::string& name, size_t count, const Places& places, int width);
+    void shape();
+    void places();
+    void input(Linear& linear, const std::string& name, const int32_t* bits, const Places& in, int width);
+    Linear linear(const std::string& name, const Places& out, int out_width, const Places& in, int in_width,
+                  const std::string& slice = "");
+    void prove(const std::string& name, const int8_t* codes, size_t out, size_t in, float qmax);
+    void rounding(Rounding* degrees, const std::string& name);
+    int quantizer(const std::string& name, int32_t index);
+    void contraction(Layer& layer, const std::string& name);
+    Layer layer(int index);
+    void frames();
+
+    const Blob& blob_;
+    Arena& arena_;
+    Sizes& sizes_;
+    Model model_{};
+    Places scalar_, vector_, head_, gates_, value_, filter_, pair_;
+};
+
+const float* Reader::row(const std::string& name, const Places& places, int width, float filling, bool positive) {
+    const float* given = floats(name, places.size(), positive);
+    float* values = arena_.take<float>(width);
+    for (int n = 0; n < width; ++n) values[n] = filling;
+    for (size_t n = 0; n < places.size(); ++n) values[places[n]] = given[n];
+    sizes_.weights += 4 * size_t(width);
+    return values;
+}
+
+const float* Reader::rows(const std::string& name, size_t count, const Places& places, int width) {
+    const float* given = floats(name, count * places.size());
+    float* values = arena_.take<float>(count * width);
+    for (size_t r = 0; r < count; ++r)
+        for (size_t n = 0; n < places.size(); ++n) values[r * width + places[n]] = given[r * places.size() + n];
+    return values;
+}
+
+void Reader::shape() {
+    const int32_t* c = integers("config", 13);
+    const auto within = [&](int n, int low, int high, const char* name) {
+        if (c[n] < low || c[n] > high) wrong(std::string("config: ") + name + " is " + std::to_string(c[n]));
+        return int(c[n]);
+    };
+    Shape& s = model_.shape;
+    s.F = within(0, 1, 4096, "scalars");
+    s.C = within(1, 1, 4096, "vectors");
+    s.L = within(2, 1, MAX_DEGREE, "max_degree");
+    s.H = within(3, 1, s.F, "heads");
+    s.T = within(4, 1, 256, "layers");
+    model_.species = within(5, 1, 118, "species");
+    s.robust = within(6, 0, 1, "attention") == 0;
+    model_.cosine = within(7, 0, 1, "envelope") == 1;
+    model_.power = within(8, 2, 64, "power");
+    model_.knots = within(9, 2, 1 << 16, "knots");
+    model_.frames = within(10, 0, 1, "frames") == 1;
+    model_.spreading = within(11, 0, 64, "spreading");
+    model_.quantizers = within(12, 0, 1 << 16, "quantizers");
+    if (s.F % s.H) wrong("config: heads do not divide scalars");
+    s.M = (s.L + 1) * (s.L + 1) - 1;
+    s.Fp = padded(s.F);
+    s.Cp = padded(s.C);
+    s.Hp = padded(s.H);
+    s.G = s.L * s.Cp;
+    s.A = s.robust ? s.Hp : s.Fp;
+    s.W = s.Fp + 2 * s.G + s.A;
+    const double* d = doubles("constants", 5);
+    model_.cutoff = d[0];
+    model_.start = d[1];
+    model_.spacing = d[2];
+    model_.energy_scale = d[3];
+    model_.spread = d[4];
+    if (!(model_.cutoff > 0) || !(model_.start > 0) || !(model_.spacing > 0) ||
+        std::fabs(model_.start + model_.spacing * (model_.knots - 1) - model_.cutoff) > 1e-9 * model_.cutoff)
+        wrong("constants: the table does not reach from its start to the cutoff");
+}
+
+void Reader::places() {
+    const Shape& s = model_.shape;
+    scalar_ = straight(s.F);
+    vector_ = straight(s.C);
+    head_ = straight(s.H);
+    for (int l = 0; l < s.L; ++l)
+        for (int c = 0; c < s.C; ++c) gates_.push_back(l * s.Cp + c);
+    value_ = joined(scalar_, s.Fp, gates_);
+    filter_ = joined(joined(value_, s.Fp + s.G, gates_), s.Fp + 2 * s.G, s.robust ? head_ : scalar_);
+    pair_ = joined(vector_, s.Cp, vector_);
+}
+
+int Reader::quantizer(const std::string& name, int32_t index) {
+    if (index < 0 || index >= model_.quantizers) wrong(name + ": its quantizer has no counter");
+    return index;
+}
+
+void Reader::input(Linear& linear, const std::string& name, const int32_t* bits, const Places& in, int width) {
+    linear.bits = bits[1];
+    if (!linear.bits) return;
+    if (linear.bits < 2 || linear.bits > 16) wrong(name + ": input bits out of range");
+    linear.qmax = float((1 << (linear.bits - 1)) - 1);
+    linear.step = row(name + ".step", in, width, 1.0f, true);
+    linear.quantizer = quantizer(name, bits[2]);
+}
+
+void Reader::prove(const std::string& name, const int8_t* codes, size_t out, size_t in, float qmax) {
+    for (size_t o = 0; o < out; ++o) {
+        int64_t total = 0;
+        for (size_t i = 0; i < in; ++i) total += std::abs(int(codes[o * in + i]));
+        if (double(total) * qmax > 2147483647.0) wrong(name + ": the sum of products of output " + std::to_string(o) +
+                                                       " may leave 32 bits");
+    }
+}
+
+// `slice` names one degree of a channel mixing, whose weights are stacked.
+Linear Reader::linear(const std::string& name, const Places& out, int out_width, const Places& in, int in_width,
+                      const std::string& slice) {
+    Linear made{};
+    const int32_t* bits = integers(name + ".bits", 3);
+    const std::string array = name + slice;
+    input(made, name, bits, in, in_width);
+    if (bits[0] >= 2 && bits[0] <= 8) {
+        const int8_t* codes = blob_.array<int8_t>(array + ".codes", out.size() * in.size());
+        const int largest = (1 << (bits[0] - 1)) - 1;
+        for (size_t n = 0; n < out.size() * in.size(); ++n)
+            if (std::abs(int(codes[n])) > largest) wrong(array + ".codes are beyond their bits");
+        if (made.bits) prove(array, codes, out.size(), in.size(), made.qmax);
+        made.forward = code_panel(arena_, codes, bits[0], out, in, out_width, in_width, false);
+        made.backward = code_panel(arena_, codes, bits[0], out, in, out_width, in_width, true);
+        made.scale = row(array + ".scale", out, out_width, 0.0f);
+    } else if (bits[0] == 0) {
+        const float* weight = floats(array + ".weight", out.size() * in.size());
+        made.forward = float_panel(arena_, weight, out, in, out_width, in_width, false);
+        made.backward = float_panel(arena_, weight, out, in, out_width, in_width, true);
+    } else {
+        wrong(name + ": weight bits out of range");
+    }
+    if (blob_.has(array + ".bias")) made.bias = row(array + ".bias", out, out_width, 0.0f);
+    sizes_.weights += panel_bytes(made.forward) + panel_bytes(made.backward);
+    return made;
+}
+
+void Reader::rounding(Rounding* degrees, const std::string& name) {
+    for (int l = 1; l <= model_.shape.L; ++l) {
+        Rounding& r = degrees[l - 1];
+        const std::string array = name + "." + std::to_string(l);
+        const int32_t* given = integers(array + ".format", 6);
+        if (given[0] < 0 || given[0] > 2 || given[1] < 0 || given[1] > 2) wrong(array + ".format is unknown");
+        r.format = Format(given[0]);
+        r.gradient = Gradient(given[1]);
+        r.aligned = given[2] != 0;
+        if (r.format == Format::none) continue;
+        if (r.aligned && !model_.frames) wrong(array + " needs frames");
+        if (given[4] < 2 || given[4] > 16 || (r.format == Format::mddq && (given[3] < 2 || given[3] > 16)))
+            wrong(array + ".format: bits out of range");
+        r.magnitude_qmax = float((1u << given[3]) - 1);
+        r.component_qmax = float((1 << (given[4] - 1)) - 1);
+        r.step = row(array + ".step", vector_, model_.shape.Cp, 1.0f, true);
+        r.quantizer = quantizer(array, given[5]);
+    }
+}
+
+void Reader::contraction(Layer& layer, const std::string& name) {
+    const Shape& s = model_.shape;
+    const int32_t* bits = integers(name + ".bits", 3);
+    Places in;
+    for (int l = 0; l < s.L; ++l)
+        for (int h = 0; h < s.H; ++h) in.push_back(l * s.Hp + h);
+    input(layer.contraction, name, bits, in, s.L * s.Hp);
+    const size_t out = filter_.size(), inputs = in.size();
+    float* weights = arena_.take<float>(inputs * s.W);
+    const float* scale = bits[0] ? floats(name + ".scale", out) : nullptr;
+    const int8_t* codes = bits[0] ? blob_.array<int8_t>(name + ".codes", out * inputs) : nullptr;
+    const float* values = bits[0] ? nullptr : floats(name + ".weight", out * inputs);
+    for (size_t o = 0; o < out; ++o)
+        for (size_t i = 0; i < inputs; ++i)
+            weights[i * s.W + filter_[o]] = codes ? codes[o * inputs + i] * scale[o] : values[o * inputs + i];
+    layer.contract = weights;
+    sizes_.weights += 4 * inputs * s.W;
+}
+
+Layer Reader::layer(int index) {
+    const Shape& s = model_.shape;
+    const std::string a = "attention." + std::to_string(index) + ".", u = "interaction." + std::to_string(index) + ".";
+    Layer y{};
+    y.first = {row(a + "norm.weight", scalar_, s.Fp, 0), row(a + "norm.bias", scalar_, s.Fp, 0)};
+    y.second = {row(u + "norm.weight", scalar_, s.Fp, 0), row(u + "norm.bias", scalar_, s.Fp, 0)};
+    y.query = linear(a + "query", scalar_, s.Fp, scalar_, s.Fp);
+    y.key = linear(a + "key", scalar_, s.Fp, scalar_, s.Fp);
+    y.value = linear(a + "value", value_, s.Fp + s.G, scalar_, s.Fp);
+    y.output = linear(a + "output", scalar_, s.Fp, scalar_, s.Fp);
+    y.expand = linear(u + "update.first", scalar_, s.Fp, value_, s.Fp + s.G);
+    y.shrink = linear(u + "update.second", value_, s.Fp + s.G, scalar_, s.Fp);
+    rounding(y.feature, a + "feature");
+    rounding(y.update, u + "feature");
+    for (int l = 0; l < s.L; ++l) {
+        const std::string slice = "." + std::to_string(l + 1);
+        y.mix[l] = linear(a + "mix", vector_, s.Cp, vector_, s.Cp, slice);
+        y.project[l] = linear(a + "filters.project", head_, s.Hp, vector_, s.Cp, slice);
+        y.pair[l] = linear(u + "mix", pair_, 2 * s.Cp, vector_, s.Cp, slice);
+    }
+    contraction(y, a + "filters.contraction");
+    y.temperature = row(a + "temperature", head_, s.Hp, 1.0f, true);
+    y.table = rows(a + "table", 3 * size_t(model_.knots), filter_, s.W);
+    sizes_.tables += 12 * size_t(model_.knots) * s.W;
+    return y;
+}
+
+void Reader::frames() {
+    if (!model_.frames) return;
+    for (int l = 2; l <= model_.shape.L; ++l) {
+        const std::string name = "wigner." + std::to_string(l);
+        const uint64_t count = blob_.length(name + ".directions") / 3;
+        if (count < 1 || count > 64) wrong(name + " has an unlikely number of directions");
+        const double* directions = doubles(name + ".directions", 3 * count);
+        const double* inverse = doubles(name + ".inverse", (2 * l + 1) * count);
+        double* kept = arena_.take<double>(3 * count);
+        double* solving = arena_.take<double>((2 * l + 1) * count);
+        std::memcpy(kept, directions, 3 * count * sizeof(double));
+        std::memcpy(solving, inverse, (2 * l + 1) * count * sizeof(double));
+        model_.samples[l - 1] = int(count);
+        model_.directions[l - 1] = kept;
+        model_.inverse[l - 1] = solving;
+    }
+}
+
+Model Reader::read() {
+    shape();
+    places();
+    const Shape& s = model_.shape;
+    int32_t* index_of = arena_.take<int32_t>(119);
+    for (int z = 0; z < 119; ++z) index_of[z] = -1;
+    const int32_t* species = integers("species", model_.species);
+    for (int n = 0; n < model_.species; ++n) {
+        if (species[n] < 1 || species[n] > 118 || index_of[species[n]] >= 0) wrong("species are out of range");
+        index_of[species[n]] = n;
+    }
+    model_.index_of = index_of;
+    double* offsets = arena_.take<double>(model_.species);
+    std::memcpy(offsets, doubles("energy_offsets", model_.species), model_.species * sizeof(double));
+    model_.energy_offsets = offsets;
+    model_.own = rows("embedding.own", model_.species, scalar_, s.Fp);
+    model_.other = rows("embedding.other", model_.species, value_, s.Fp + s.G);
+    model_.embedding = rows("embedding.table", 3 * size_t(model_.knots), value_, s.Fp + s.G);
+    sizes_.tables += 12 * size_t(model_.knots) * (s.Fp + s.G);
+    sizes_.weights += 4 * size_t(model_.species) * (2 * s.Fp + s.G);
+    Layer* layers = arena_.take<Layer>(s.T);
+    for (int t = 0; t < s.T; ++t) layers[t] = layer(t);
+    model_.layers = layers;
+    const int hidden = s.F / 2 > 0 ? s.F / 2 : 1;
+    model_.hidden = linear("head.first", straight(hidden), padded(hidden), scalar_, s.Fp);
+    model_.last = linear("head.second", straight(1), LANES, straight(hidden), padded(hidden));
+    model_.scalar_heads = head_map(arena_, scalar_, s.Fp, s.H);
+    model_.vector_heads = head_map(arena_, vector_, s.Cp, s.H);
+    frames();
+    return model_;
+}
+
+}  // namespace
+
+Model read_model(const Blob& blob, Arena& arena, Sizes& sizes) { return Reader(blob, arena, sizes).read(); }
+
+}  // namespace gaq

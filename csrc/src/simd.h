@@ -1,0 +1,205 @@
+// Vectors of floats of the instruction set this file is compiled for: 16 lanes with AVX-512, 8 with AVX2, 1 without. All
+// lives in a namespace of that instruction set. Sums of products fuse only where fma() says so (-ffp-contract=off), so
+// that every compiler makes the same roundings.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(GAQ_AVX512)
+#define GAQ_ISA avx512
+#include <immintrin.h>
+#elif defined(GAQ_AVX2)
+#define GAQ_ISA avx2
+#include <immintrin.h>
+#else
+#define GAQ_ISA scalar
+#endif
+
+#define GAQ_INLINE inline __attribute__((always_inline))
+
+namespace gaq {
+namespace GAQ_ISA {
+
+#if defined(GAQ_AVX512)
+
+constexpr int WIDTH = 16;
+using Mask = __mmask16;
+struct Vec {
+    __m512 v;
+    GAQ_INLINE Vec() : v(_mm512_setzero_ps()) {}
+    GAQ_INLINE Vec(__m512 x) : v(x) {}
+    GAQ_INLINE Vec(float x) : v(_mm512_set1_ps(x)) {}
+    static GAQ_INLINE Vec load(const float* p) { return _mm512_loadu_ps(p); }
+    GAQ_INLINE void store(float* p) const { _mm512_storeu_ps(p, v); }
+};
+GAQ_INLINE Vec operator+(Vec a, Vec b) { return _mm512_add_ps(a.v, b.v); }
+GAQ_INLINE Vec operator-(Vec a, Vec b) { return _mm512_sub_ps(a.v, b.v); }
+GAQ_INLINE Vec operator*(Vec a, Vec b) { return _mm512_mul_ps(a.v, b.v); }
+GAQ_INLINE Vec operator/(Vec a, Vec b) { return _mm512_div_ps(a.v, b.v); }
+GAQ_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a.v, b.v, c.v); }
+GAQ_INLINE Vec min(Vec a, Vec b) { return _mm512_min_ps(a.v, b.v); }
+GAQ_INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a.v, b.v); }
+GAQ_INLINE Vec abs(Vec a) { return _mm512_abs_ps(a.v); }
+GAQ_INLINE Vec sqrt(Vec a) { return _mm512_sqrt_ps(a.v); }
+GAQ_INLINE Vec round(Vec a) { return _mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+GAQ_INLINE Mask operator>(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ); }
+GAQ_INLINE Mask operator<=(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ); }
+GAQ_INLINE Vec select(Mask m, Vec yes, Vec no) { return _mm512_mask_blend_ps(m, no.v, yes.v); }
+GAQ_INLINE Mask both(Mask a, Mask b) { return a & b; }
+GAQ_INLINE int count(Mask m) { return __builtin_popcount(m); }
+GAQ_INLINE Vec scale_by_power(Vec a, Vec n) { return _mm512_scalef_ps(a.v, n.v); }
+GAQ_INLINE Vec copysign(Vec a, Vec s) {
+    const __m512 bit = _mm512_set1_ps(-0.0f);
+    return _mm512_or_ps(_mm512_andnot_ps(bit, a.v), _mm512_and_ps(bit, s.v));
+}
+// a[index] for each lane, from a row of `heads` values.
+GAQ_INLINE Vec spread(const float* a, const int32_t* index, int heads) {
+    const __m512i i = _mm512_loadu_si512(index);
+    return heads <= 16 ? _mm512_permutexvar_ps(i, _mm512_loadu_ps(a)) : _mm512_i32gather_ps(i, a, 4);
+}
+GAQ_INLINE float sum(Vec a) { return _mm512_reduce_add_ps(a.v); }
+// out[k] = sum of the lanes of a[k], k = 0..3.
+GAQ_INLINE void sum4(const Vec* a, float* out) {
+    const __m512 s = _mm512_add_ps(_mm512_unpacklo_ps(a[0].v, a[1].v), _mm512_unpackhi_ps(a[0].v, a[1].v));
+    const __m512 t = _mm512_add_ps(_mm512_unpacklo_ps(a[2].v, a[3].v), _mm512_unpackhi_ps(a[2].v, a[3].v));
+    const __m512d sd = _mm512_castps_pd(s), td = _mm512_castps_pd(t);
+    const __m512 q = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(sd, td)),
+                                   _mm512_castpd_ps(_mm512_unpackhi_pd(sd, td)));
+    const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(q), _mm512_extractf32x8_ps(q, 1));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
+}
+
+#elif defined(GAQ_AVX2)
+
+constexpr int WIDTH = 8;
+using Mask = __m256;
+struct Vec {
+    __m256 v;
+    GAQ_INLINE Vec() : v(_mm256_setzero_ps()) {}
+    GAQ_INLINE Vec(__m256 x) : v(x) {}
+    GAQ_INLINE Vec(float x) : v(_mm256_set1_ps(x)) {}
+    static GAQ_INLINE Vec load(const float* p) { return _mm256_loadu_ps(p); }
+    GAQ_INLINE void store(float* p) const { _mm256_storeu_ps(p, v); }
+};
+GAQ_INLINE Vec operator+(Vec a, Vec b) { return _mm256_add_ps(a.v, b.v); }
+GAQ_INLINE Vec operator-(Vec a, Vec b) { return _mm256_sub_ps(a.v, b.v); }
+GAQ_INLINE Vec operator*(Vec a, Vec b) { return _mm256_mul_ps(a.v, b.v); }
+GAQ_INLINE Vec operator/(Vec a, Vec b) { return _mm256_div_ps(a.v, b.v); }
+GAQ_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a.v, b.v, c.v); }
+GAQ_INLINE Vec min(Vec a, Vec b) { return _mm256_min_ps(a.v, b.v); }
+GAQ_INLINE Vec max(Vec a, Vec b) { return _mm256_max_ps(a.v, b.v); }
+GAQ_INLINE Vec abs(Vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v); }
+GAQ_INLINE Vec sqrt(Vec a) { return _mm256_sqrt_ps(a.v); }
+GAQ_INLINE Vec round(Vec a) { return _mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+GAQ_INLINE Mask operator>(Vec a, Vec b) { return _mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ); }
+GAQ_INLINE Mask operator<=(Vec a, Vec b) { return _mm256_cmp_ps(a.v, b.v, _CMP_LE_OQ); }
+GAQ_INLINE Vec select(Mask m, Vec yes, Vec no) { return _mm256_blendv_ps(no.v, yes.v, m); }
+GAQ_INLINE Mask both(Mask a, Mask b) { return _mm256_and_ps(a, b); }
+GAQ_INLINE int count(Mask m) { return __builtin_popcount(unsigned(_mm256_movemask_ps(m))); }
+GAQ_INLINE Vec scale_by_power(Vec a, Vec n) {  // n whole, from -126 to 127
+    const __m256i e = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127)), 23);
+    return _mm256_mul_ps(a.v, _mm256_castsi256_ps(e));
+}
+GAQ_INLINE Vec copysign(Vec a, Vec s) {
+    const __m256 bit = _mm256_set1_ps(-0.0f);
+    return _mm256_or_ps(_mm256_andnot_ps(bit, a.v), _mm256_and_ps(bit, s.v));
+}
+GAQ_INLINE Vec spread(const float* a, const int32_t* index, int heads) {
+    const __m256i i = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
+    return heads <= 8 ? _mm256_permutevar8x32_ps(_mm256_loadu_ps(a), i) : _mm256_i32gather_ps(a, i, 4);
+}
+GAQ_INLINE void sum4(const Vec* a, float* out) {
+    const __m256 q = _mm256_hadd_ps(_mm256_hadd_ps(a[0].v, a[1].v), _mm256_hadd_ps(a[2].v, a[3].v));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(q), _mm256_extractf128_ps(q, 1)));
+}
+GAQ_INLINE float sum(Vec a) {
+    const Vec row[4] = {a, Vec(), Vec(), Vec()};
+    float out[4];
+    sum4(row, out);
+    return out[0];
+}
+
+#else
+
+constexpr int WIDTH = 1;
+using Mask = bool;
+struct Vec {
+    float v;
+    GAQ_INLINE Vec() : v(0.0f) {}
+    GAQ_INLINE Vec(float x) : v(x) {}
+    static GAQ_INLINE Vec load(const float* p) { return *p; }
+    GAQ_INLINE void store(float* p) const { *p = v; }
+};
+GAQ_INLINE Vec operator+(Vec a, Vec b) { return a.v + b.v; }
+GAQ_INLINE Vec operator-(Vec a, Vec b) { return a.v - b.v; }
+GAQ_INLINE Vec operator*(Vec a, Vec b) { return a.v * b.v; }
+GAQ_INLINE Vec operator/(Vec a, Vec b) { return a.v / b.v; }
+GAQ_INLINE Vec fma(Vec a, Vec b, Vec c) { return a.v * b.v + c.v; }  // in two roundings: a fused one is slow without
+GAQ_INLINE Vec min(Vec a, Vec b) { return a.v < b.v ? a.v : b.v; }
+GAQ_INLINE Vec max(Vec a, Vec b) { return a.v > b.v ? a.v : b.v; }
+GAQ_INLINE Vec abs(Vec a) { return std::fabs(a.v); }
+GAQ_INLINE Vec sqrt(Vec a) { return std::sqrt(a.v); }
+GAQ_INLINE Vec round(Vec a) { return std::nearbyintf(a.v); }
+GAQ_INLINE Mask operator>(Vec a, Vec b) { return a.v > b.v; }
+GAQ_INLINE Mask operator<=(Vec a, Vec b) { return a.v <= b.v; }
+GAQ_INLINE Vec select(Mask m, Vec yes, Vec no) { return m ? yes : no; }
+GAQ_INLINE Mask both(Mask a, Mask b) { return a && b; }
+GAQ_INLINE int count(Mask m) { return m; }
+GAQ_INLINE Vec scale_by_power(Vec a, Vec n) {
+    const int32_t bits = (int32_t(n.v) + 127) << 23;
+    float power;
+    std::memcpy(&power, &bits, sizeof power);
+    return a.v * power;
+}
+GAQ_INLINE Vec copysign(Vec a, Vec s) { return std::copysign(a.v, s.v); }
+GAQ_INLINE Vec spread(const float* a, const int32_t* index, int) { return a[*index]; }
+GAQ_INLINE float sum(Vec a) { return a.v; }
+GAQ_INLINE void sum4(const Vec* a, float* out) {
+    for (int k = 0; k < 4; ++k) out[k] = a[k].v;
+}
+
+#endif
+
+GAQ_INLINE Vec load(const float* p) { return Vec::load(p); }
+GAQ_INLINE void add_to(float* p, Vec a) { (load(p) + a).store(p); }
+
+// out[k] = sum of the lanes of a[k] for k < count; a and out have room for the next multiple of four.
+GAQ_INLINE void sums(Vec* a, int count, float* out) {
+    for (int k = count; k % 4; ++k) a[k] = Vec();
+    for (int k = 0; k < count; k += 4) sum4(a + k, out + k);
+}
+
+// e^x within 1 ulp for x from -87 to 88, clamped beyond. Cody-Waite reduction, x = n ln 2 + r, and Cephes' polynomial.
+GAQ_INLINE Vec exp(Vec x) {
+    x = min(max(x, Vec(-87.0f)), Vec(88.0f));
+    const Vec n = round(x * Vec(1.44269504088896341f));
+    Vec r = fma(n, Vec(-0.693359375f), x);
+    r = fma(n, Vec(2.12194440e-4f), r);
+    Vec p = Vec(1.9875691500e-4f);
+    p = fma(p, r, Vec(1.3981999507e-3f));
+    p = fma(p, r, Vec(8.3334519073e-3f));
+    p = fma(p, r, Vec(4.1665795894e-2f));
+    p = fma(p, r, Vec(1.6666665459e-1f));
+    p = fma(p, r, Vec(5.0000001201e-1f));
+    return scale_by_power(fma(p, r * r, r) + Vec(1.0f), n);
+}
+
+// tanh within 2 ulp: a polynomial for small x (Cephes), else from the exponential.
+GAQ_INLINE Vec tanh(Vec x) {
+    const Vec a = abs(x), z = x * x;
+    Vec p = Vec(-5.70498872745e-3f);
+    p = fma(p, z, Vec(2.06390887954e-2f));
+    p = fma(p, z, Vec(-5.37397155531e-2f));
+    p = fma(p, z, Vec(1.33314422036e-1f));
+    p = fma(p, z, Vec(-3.33332819422e-1f));
+    const Vec near = fma(p * z, x, x);
+    const Vec far = Vec(1.0f) - Vec(2.0f) / (exp(a + a) + Vec(1.0f));
+    return select(a > Vec(0.625f), copysign(far, x), near);
+}
+
+GAQ_INLINE Vec sigmoid(Vec x) { return Vec(1.0f) / (Vec(1.0f) + exp(Vec(0.0f) - x)); }
+
+}  // namespace GAQ_ISA
+}  // namespace gaq

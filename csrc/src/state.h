@@ -1,0 +1,121 @@
+// What a computation reads and writes: views of a graph's plan, of the arrays of all atoms, and of one thread's scratch.
+#pragma once
+
+#include "model.h"
+
+namespace gaq {
+
+constexpr int BLOCK = 32;          // atoms that are worked on together: their features stay in the second-level cache
+
+struct Pair {                      // i and j with r = x_j - x_i + offset; `back` is 0 where only j acts on i
+    int32_t i, j;
+    float back;
+    int32_t offset;                // into Plan::offsets, or -1 for none
+};
+
+struct Task {                      // pairs between two blocks of atoms; tasks of one round share no atom
+    int32_t begin, end;
+};
+
+struct Plan {                      // made once for a graph
+    int atoms, pairs, tasks, rounds;
+    const int32_t* species;        // (atoms,) index
+    const int32_t* numbers;        // (atoms,) atomic number
+    const Pair* pair;
+    const double* offsets;
+    const Task* task;              // into pair
+    const int32_t* round;          // (rounds + 1,) into task
+};
+
+// Record of a pair within the cutoff, floats: six weights of the table's value and six of its derivative, envelope and its
+// derivative, `back`, the knot (an int), then the harmonics.
+constexpr int VALUE = 0, SLOPE = 6, ENVELOPE = 12, ENVELOPE_SLOPE = 13, BACK = 14, KNOT = 15, HARMONICS = 16;
+
+// Gradient of a pair, floats: by distance through tables, by the envelope, then by the harmonics.
+constexpr int BY_DISTANCE = 0, BY_ENVELOPE = 1, BY_HARMONICS = 2;
+
+struct Near {                      // pairs within the cutoff, in the order of Plan::pair
+    int32_t *i, *j;
+    double* vector;                // (pairs, 4): direction, distance
+    float *record, *gradient;
+    int record_stride, gradient_stride;
+    int32_t *begin, *end;          // of each task
+};
+
+struct Activations {               // of one layer, kept for the backward pass; vectors lie degree by degree
+    float *x, *v;                  // input of the attention
+    float *query, *key;            // unit for each head, temperature in the query (robust); plain (so3krates)
+    float *query_norm, *key_norm;  // (atoms, Hp) factors that made them unit
+    float *value, *mixed, *projected;
+    float *message, *vector_message;   // weighted by attention
+    float *total;                  // (atoms, Hp) denominators
+    float *x2, *v2;                // input of the interaction
+    float *products;               // p and q, rows of 2 Cp
+    float *hidden;                 // before the activation function
+    float *gates;                  // of the update, (atoms, G)
+    float *weights;                // (pairs, weight_stride) of the attention, see edges.h
+};
+
+struct State {
+    Activations* layer;            // (T + 1,); of the last only x and v are used
+    float* frames;                 // (atoms, frame_stride): D^1, D^2, ...
+    int frame_stride, weight_stride;
+    double* surroundings;          // (2, atoms, 6) and (atoms,) totals, for the frames
+    float *gx, *gv;                // gradients of the features
+    float *g_message, *g_share;    // of the scalar message; (atoms, Hp) sum over neighbours of weight times gradient
+    float *g_query, *g_key, *g_value, *g_mixed, *g_projected;
+    float *energy;                 // (atoms,) without unit
+    double* forces;                // (atoms, 3) gradients
+    double* virials;               // (atoms, 9) or null
+};
+
+struct Scratch {                   // of one thread
+    int8_t* narrow;
+    int16_t* wide;
+    int32_t* sum;
+    float *rows, *more;            // inside of linear maps
+    float *a, *b, *c, *d;          // rows of the blocks that use them
+    float *filter, *slope, *by_filter;  // (W,) of one pair
+    float* small;                  // heads and contractions of one pair
+    uint64_t *clipped, *seen;
+};
+
+struct Job {
+    const Model* model;
+    Plan plan;
+    Near near;
+    State state;
+    const double* positions;
+    bool gradients;
+};
+
+inline size_t vector_place(int degree, size_t atoms, size_t atom, int width) {
+    return (size_t(first_component(degree)) * atoms + atom * size_t(2 * degree + 1)) * size_t(width);
+}
+
+// One kernel set for each instruction set. Phases of atoms act on [begin, end); phases of pairs on one task.
+struct Kernels {
+    const char* name;
+    void (*near_pairs)(Job&, int task);  // near.end < 0 flags atoms at one place
+    void (*surround)(Job&, int task, int round);
+    void (*settle)(Job&, int begin, int end, int round);
+    void (*orient)(Job&, int begin, int end);
+    void (*embed_start)(Job&, int begin, int end);
+    void (*embed)(Job&, int task, Scratch&);
+    void (*prepare)(Job&, int layer, int begin, int end, Scratch&);
+    void (*attend)(Job&, int layer, int task, Scratch&);
+    void (*finish)(Job&, int layer, int begin, int end, Scratch&);
+    void (*readout)(Job&, int begin, int end, Scratch&);
+    void (*finish_adjoint)(Job&, int layer, int begin, int end, Scratch&);
+    void (*attend_adjoint)(Job&, int layer, int task, Scratch&);
+    void (*prepare_adjoint)(Job&, int layer, int begin, int end, Scratch&);
+    void (*embed_adjoint)(Job&, int task, Scratch&);
+    void (*push)(Job&, int task);
+    bool (*works)();
+    // Do as many products (0 float32, 1 int16, 2 int8), or read as much memory (3), as possible; returns operations or bytes.
+    double (*burn)(int kind, int64_t repeats, const float* memory, size_t count);
+};
+
+extern const Kernels scalar_kernels, avx2_kernels, avx512_kernels;
+
+}  // namespace gaq

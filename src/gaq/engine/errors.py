@@ -1,0 +1,36 @@
+"""What can go wrong between a force field and the engine."""
+
+from gaq.errors import GaqError, SpeciesError, StructureError
+
+
+class EngineError(GaqError):
+    """The native engine cannot do what was asked; the message says why and what to do."""
+
+
+class EngineMissing(EngineError):
+    """The library is not there, or is of another version."""
+
+
+class NotLowered(EngineError):
+    """A force field that the engine does not compute; take backend="torch"."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; use backend=\"torch\" (--backend torch)")
+
+
+class BadBlob(EngineError):
+    """A blob that is truncated, damaged or foreign."""
+
+
+class NoSuchInstructionSet(EngineError):
+    """An instruction set that this processor or build does not have."""
+
+
+class OutOfMemory(EngineError, MemoryError):
+    """A graph too large for the memory of this machine."""
+
+
+# By the codes of csrc/include/gaq_engine.h.
+BY_STATUS: dict[int, type[GaqError]] = {
+    1: EngineError, 2: BadBlob, 3: NoSuchInstructionSet, 4: SpeciesError, 5: StructureError, 6: StructureError,
+    7: OutOfMemory, 8: EngineError, 9: EngineError}

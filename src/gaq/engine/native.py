@@ -1,0 +1,161 @@
+"""A force field on the native engine: graphs in, predictions out, as `gaq.forcefield.ForceField` does."""
+
+import ctypes
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gaq.engine.blob import lower
+from gaq.engine.errors import BY_STATUS, EngineError
+from gaq.engine.library import Facts, library
+from gaq.errors import StructureError
+from gaq.graph import Graph, Prediction, Structure, build_graph
+
+if TYPE_CHECKING:
+    from gaq.forcefield import ForceField
+
+MESSAGE = 512  # bytes of a reason
+ISA = "GAQ_ISA"  # environment variable that forces an instruction set
+
+
+class NativeEngine:
+    """An engine of the library: memory, a graph, and calls whose failures are Python errors.
+
+    Args:
+        blob: a lowered force field.
+        threads: threads that share out the work; the result does not depend on them.
+        isa: "scalar", "avx2" or "avx512"; None for GAQ_ISA of the environment, or the best.
+
+    Raises:
+        EngineMissing, BadBlob, NoSuchInstructionSet: as they say.
+    """
+
+    def __init__(self, blob: bytes, threads: int = 1, isa: str | None = None) -> None:
+        self._handle = ctypes.c_void_p()
+        self._functions = library().functions
+        chosen = isa or os.environ.get(ISA) or ""
+        reason = ctypes.create_string_buffer(MESSAGE)
+        status = self._functions.gaq_engine_create(blob, len(blob), chosen.encode() or None, threads,
+                                                   ctypes.byref(self._handle), reason, MESSAGE)
+        if status:
+            raise BY_STATUS.get(status, EngineError)(f"native engine: {reason.value.decode(errors='replace')}")
+        self.atoms = 0
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._functions.gaq_engine_destroy(self._handle)
+            self._handle = ctypes.c_void_p()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an engine cannot be copied or pickled; make another one from its blob")
+
+    def facts(self) -> Facts:
+        """Return instruction set, threads and memory."""
+        facts = Facts()
+        self._functions.gaq_engine_facts(self._handle, ctypes.byref(facts))
+        return facts
+
+    def set_graph(self, graph: Graph) -> None:
+        """Take the species and edges of a graph; edges beyond the cutoff have no effect until they come within it."""
+        structure = graph.batch[graph.centers]
+        species, centers, neighbours = (_array(t, np.int64) for t in (graph.species, graph.centers, graph.neighbours))
+        offsets = (None if not bool(graph.cell.any())
+                   else _array(torch.einsum("ev,eva->ea", graph.shifts, graph.cell[structure]), np.float64))
+        self.atoms = 0
+        self._call("gaq_engine_set_graph", len(species), species, len(centers), centers, neighbours, offsets)
+        self.atoms = len(species)
+
+    def compute(self, positions: NDArray[np.float64], virial: bool = False
+                ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
+        """Return energies (N,) in eV, forces (N, 3) in eV/Å and, if asked for, virials (N, 3, 3) in eV."""
+        positions = np.ascontiguousarray(positions, dtype=np.float64)
+        if positions.shape != (self.atoms, 3):
+            raise StructureError(f"positions must have shape ({self.atoms}, 3) for the graph that was set, not "
+                                 f"{positions.shape}")
+        energies, forces = np.empty(self.atoms), np.empty((self.atoms, 3))
+        virials = np.empty((self.atoms, 3, 3)) if virial else None
+        self._call("gaq_engine_compute", positions, energies, forces, virials)
+        return energies, forces, virials
+
+    def saturation(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Return how many values of each quantizer were beyond its range, and how many there were in all."""
+        count = self.facts().quantizers
+        clipped, seen = np.zeros(max(count, 1), np.uint64), np.zeros(max(count, 1), np.uint64)
+        self._functions.gaq_engine_saturation(self._handle, clipped.ctypes.data, seen.ctypes.data)
+        return clipped[:count], seen[:count]
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        given = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments]
+        status = getattr(self._functions, name)(self._handle, *given)
+        if status:
+            reason = self._functions.gaq_engine_message(self._handle).decode(errors="replace")
+            raise BY_STATUS.get(status, EngineError)(f"native engine: {reason}")
+
+
+class NativeForceField:
+    """A force field whose predictions come from the native engine.
+
+    Args:
+        forcefield: what it computes.
+        threads, isa: as for `NativeEngine`.
+
+    Raises:
+        NotLowered: a model that the engine does not compute.
+        EngineMissing: the library was not built.
+    """
+
+    def __init__(self, forcefield: "ForceField", threads: int = 1, isa: str | None = None) -> None:
+        self.forcefield = forcefield
+        lowered = lower(forcefield.model)
+        self.quantizers, self.table_error = lowered.quantizers, lowered.table_error
+        self.engine = NativeEngine(lowered.data, threads, isa)
+        self.recipe, self.provenance, self.config = forcefield.recipe, forcefield.provenance, forcefield.config
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers the model knows."""
+        return self.config.species
+
+    @property
+    def cutoff(self) -> float:
+        """Å."""
+        return self.config.cutoff
+
+    def graph(self, structure: Structure) -> Graph:
+        """Return the graph of a structure at the model's cutoff."""
+        return build_graph(structure, self.cutoff)
+
+    def predict(self, graph: Graph, stress: bool = False) -> Prediction:
+        """Return energy (eV), forces (eV/Å) and, on request, stress (eV/Å³) of a graph, float64.
+
+        Raises:
+            SpeciesError: an element the model was not trained on.
+            StructureError: positions or results that are not finite; atoms at one place; stress without a cell.
+        """
+        volume = torch.linalg.det(graph.cell).abs() if stress else None
+        if volume is not None and not bool((volume > 0).all()):
+            raise StructureError("stress needs a cell that is periodic in three directions")
+        self.engine.set_graph(graph)
+        energies, forces, virials = self.engine.compute(_array(graph.positions, np.float64), virial=stress)
+        atoms = torch.from_numpy(energies)
+        energy = atoms.new_zeros(graph.structures).index_add(0, graph.batch, atoms)
+        tensor = None
+        if virials is not None and volume is not None:
+            total = torch.zeros(graph.structures, 3, 3, dtype=torch.float64).index_add(
+                0, graph.batch, torch.from_numpy(virials))
+            tensor = 0.5 * (total + total.mT) / volume[:, None, None]
+        return Prediction(energy, torch.from_numpy(forces), atoms, tensor)
+
+    __call__ = predict
+
+    def saturation(self) -> list[tuple[str, float]]:
+        """Return the share of clipped activations of each quantizer since the engine was made."""
+        clipped, seen = self.engine.saturation()
+        return [(name, float(c) / max(float(n), 1.0)) for name, c, n in zip(self.quantizers, clipped, seen, strict=True)]
+
+
+def _array(values: torch.Tensor, dtype: type) -> NDArray:
+    return np.ascontiguousarray(values.detach().cpu().numpy(), dtype=dtype)

@@ -1,0 +1,110 @@
+"""The engine computes what the PyTorch definition computes: every recipe that it knows, every instruction set."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from engines import LOWERED, SETS, force_gap, native, on_engine
+from tiny import CUTOFF, SHAPES, calibration, cluster, crystal, float_model, forcefield
+
+from gaq.engine.errors import NotLowered
+from gaq.engine.native import NativeForceField
+from gaq.forcefield import ForceField, load
+from gaq.graph import Graph, build_graph, collate
+from gaq.quant.vectors import MDDQ, Components
+from gaq.recipe import RECIPES
+from gaq.transform import freeze, prepare
+
+MEDIAN, RARE = 2e-5, 5e-3  # eV/Å: 0.02 meV/Å, and 5 meV/Å where a value falls to the other side of a rounding edge
+MODELS = Path(__file__).parents[2] / "models"
+
+
+def frames(count: int = 12) -> Graph:
+    return collate([build_graph(cluster(6 + k % 4, seed=20 + k), CUTOFF) for k in range(count)])
+
+
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize("recipe", LOWERED)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_energies_forces_and_stress(shape: str, recipe: str, isa: str) -> None:
+    field, engine = forcefield(shape, recipe), native(shape, recipe, isa)
+    graph = frames()
+    expected, found = field.predict(graph), engine.predict(graph)
+    gap, size = force_gap(expected, found), float(expected.forces.abs().max())
+    if recipe in ("fp32", "w4"):
+        assert gap.max() < 1e-5 * size
+        torch.testing.assert_close(found.energy, expected.energy, rtol=0, atol=1e-5 * size)
+    else:
+        assert gap.median() <= MEDIAN
+        assert gap.flatten().quantile(0.999) <= RARE * size
+        assert (found.energy - expected.energy).abs().median() < 1e-4
+    torch.testing.assert_close(found.atom_energies.sum(), found.energy.sum())
+    solid = field.graph(crystal())
+    stress = field.predict(solid, stress=True).stress
+    assert stress is not None
+    torch.testing.assert_close(engine.predict(solid, stress=True).stress, stress, rtol=1e-4, atol=1e-6 * size)
+
+
+@pytest.mark.parametrize("recipe", LOWERED)
+@pytest.mark.parametrize("isa", SETS)
+def test_a_trained_model_on_real_frames(isa: str, recipe: str, shared_data: Path) -> None:
+    from gaq.data import load_frames
+
+    field = load(MODELS / "azobenzene-fp32.safetensors")
+    structures = load_frames(shared_data / "rmd17" / "rmd17_azobenzene_test_01.npz")[:40:2]
+    graph = collate([field.graph(s) for s in structures])
+    if recipe != "fp32":
+        field = ForceField(freeze(prepare(field.model, RECIPES[recipe], [graph])), RECIPES[recipe])
+    expected = field.predict(graph)
+    gap = force_gap(expected, on_engine(field, isa).predict(graph))
+    if recipe in ("fp32", "w4"):
+        assert gap.max() < 1e-4 * expected.forces.abs().max()
+    assert gap.median() <= MEDIAN
+    assert gap.flatten().quantile(0.999) <= RARE
+
+
+@pytest.mark.parametrize("change", [
+    "scalar.input=12", "contraction.input=16", "attention.0.query.input=4", "scalar.weight=8", "vector.weight=2",
+    "radial.weight=8", "scalar.weight=12", "first.weight=none", "scalar.weight=none", "last.input=none",
+    "contraction.weight=none", "scalar.granularity=tensor", "feature.granularity=tensor", "vector.weight=none"])
+def test_every_mixture_of_bits(change: str) -> None:
+    recipe = RECIPES["w4a8"].with_overrides([change])
+    field = ForceField(freeze(prepare(float_model("robust"), recipe, [calibration()])), recipe)
+    graph = frames(6)
+    gap = force_gap(field.predict(graph), on_engine(field).predict(graph))
+    assert gap.median() <= MEDIAN
+    assert gap.flatten().quantile(0.99) <= RARE
+
+
+@pytest.mark.parametrize("vectors", [
+    Components(bits=8), Components(bits=16, aligned=True), MDDQ(gradient="plain", aligned=True), MDDQ(gradient="none")])
+def test_every_vector_format_it_knows(vectors: Components | MDDQ) -> None:
+    rules = (*RECIPES["w4a8"].rules[:-1], RECIPES["w4a8"].rules[-1].model_copy(update={"vectors": vectors}))
+    recipe = RECIPES["w4a8"].model_copy(update={"rules": rules})
+    field = ForceField(freeze(prepare(float_model("robust"), recipe, [calibration()])), recipe)
+    graph = frames(6)
+    gap = force_gap(field.predict(graph), on_engine(field).predict(graph))
+    assert gap.median() <= MEDIAN
+    assert gap.flatten().quantile(0.99) <= RARE
+
+
+@pytest.mark.parametrize("recipe", ["int8-naive", "svq-kmeans", "degree-quant"])
+def test_what_it_does_not_compute_is_refused_with_the_way_out(recipe: str) -> None:
+    with pytest.raises(NotLowered, match="--backend torch"):
+        NativeForceField(forcefield("robust", recipe))
+    with pytest.raises(NotLowered, match="float32"):
+        NativeForceField(forcefield("robust", "fp32", torch.float64))
+
+
+def test_tables_are_exact_to_float_rounding() -> None:
+    for shape in SHAPES:
+        assert native(shape, "fp32").table_error <= 3e-7
+
+
+def test_saturation_is_counted() -> None:
+    field = native("robust", "w4a8")
+    field.predict(field.graph(cluster(8, seed=3)))
+    shares = dict(field.saturation())
+    assert "attention.0.query" in shares
+    assert "interaction.1.feature.l2" in shares
+    assert all(0 <= share < 0.2 for share in shares.values())

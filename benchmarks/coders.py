@@ -16,6 +16,7 @@ from gaq.quant.vectors import MDDQ, Components, VectorFormat
 from gaq.recipe import Recipe, Rule, Schedule
 
 FINE = Components(bits=8, aligned=True)  # of degrees above 1 where a coder knows degree 1 only; equivariant by itself
+HEADROOM = 1.5  # as in the recipes: a value beyond the range loses its gradient, which would cost more than rounding
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Coder:
     def recipe(self) -> Recipe:
         """Return a recipe that rounds vector features and nothing else."""
         return Recipe(name=f"coder: {self.name}", schedule=Schedule(train=False), rules=(
-            Rule(match="feature", vectors=self.vectors, higher=FINE if self.only_first_degree else None),))
+            Rule(match="feature", vectors=self.vectors, higher=FINE if self.only_first_degree else None,
+                 headroom=HEADROOM),))
 
 
 def _mddq(direction: Direction, aligned: bool) -> MDDQ:

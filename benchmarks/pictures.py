@@ -8,16 +8,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.catalogue import CONSERVATION, EXPECTED, FULL, LABELS, NAIVE
 from benchmarks.measurements import BINS
 from gaq.files import atomic_path
-from gaq.report.style import FONT_SIZE, INK, LineStyle, legend, line_styles, new_figure, plain_log, tidy
+from gaq.report.style import FONT_SIZE, INK, LineStyle, legend, new_figure, plain_log, tidy
 
 DPI = 144
-STYLES = line_styles([(name, name) for name in EXPECTED])
+STYLES = {  # colours of the package's own reports, with one of its own for every row
+    "fp32": LineStyle("#6b7685", "solid"), "fp32-control": LineStyle("#243040", (0, (2, 1.4))),
+    "w4a8": LineStyle("#0072b2", "solid"), "w4a16": LineStyle("#00896a", (0, (6, 1.5, 1.5, 1.5))),
+    "w4": LineStyle("#b0568a", (0, (2, 1.4))), NAIVE: LineStyle("#d55e00", (0, (4, 1.6))),
+    "svq-kmeans": LineStyle("#a6761d", (0, (8, 2))), "degree-quant": LineStyle("#2f9fd8", (0, (1.2, 1.2)))}
 OTHER = LineStyle("#444444", (0, (1, 1)))
-MARKERS = "osD^vP*X"
+MARKERS = "osD^vPpX"
 RAW, ALIGNED = "#d55e00", "#0072b2"  # vermilion and blue, told apart by colour-blind readers
 
 
@@ -55,7 +60,10 @@ def _error_bytes(groups: Sequence[dict[str, Any]]) -> Figure | None:
             axes.plot(row["stored_bytes"] / 1000, row["forces_mae_meV_A"], color=_style(row["name"]).color,
                       marker=_marker(row["name"]), markersize=8, linestyle="none", markeredgecolor="white")
         axes.set_xlim(0, 1.08 * max(row["stored_bytes"] for row in group["rows"]) / 1000)
-        axes.set_ylim(0, 1.15 * max(row["forces_mae_meV_A"] for row in group["rows"]))
+        errors = [row["forces_mae_meV_A"] for row in group["rows"]]
+        axes.set_yscale("log")
+        axes.set_ylim(0.8 * min(errors), 1.25 * max(errors))
+        _ticks(axes)
         tidy(axes, f"{group['molecule']}: force MAE (meV/Å)", "stored weights (kB)")
     names = dict.fromkeys(row["name"] for group in shown for row in group["rows"])
     figure.legend(handles=[Line2D([], [], color=_style(name).color, marker=_marker(name), markersize=8,
@@ -98,7 +106,7 @@ def _nve(rows: Sequence[dict[str, Any]]) -> Figure | None:
     if not shown:
         return None
     spans = {row["name"]: float(np.ptp(row["series"]["energy_meV_atom"])) for row in shown}
-    calm = [row for row in shown if spans[row["name"]] <= 5 * min(spans.values())]
+    calm = [row for row in shown if spans[row["name"]] <= 3 * min(spans.values())]
     two = len(calm) < len(shown)
     figure, panels = _panels(2 if two else 1, 370 if two else 520, 290, extra=90)
     chosen = [("one replica: total energy (meV/atom)", sorted(shown, key=lambda row: -spans[row["name"]]))]
@@ -154,6 +162,7 @@ def _training(rows: Sequence[dict[str, Any]]) -> Figure | None:
             axes.plot(*zip(*known, strict=True), color=style.color, linestyle=style.dash, linewidth=1.6)
         axes.set_yscale("log")
         _ticks(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         tidy(axes, f"{group}: validation force MAE (meV/Å)", "step of this training")
     names = dict.fromkeys(row["name"] for row in drawn)
     handles = [Line2D([], [], color=_style(name).color, linewidth=1.6, label=LABELS.get(name, name)) for name in names]
@@ -175,9 +184,10 @@ def _panels(count: int, width: float, height: float, extra: float) -> tuple[Figu
 
 
 def _ticks(axes: Axes) -> None:
-    """Label 1, 2 and 5 of each decade: the errors rarely span more than two."""
+    """Label round numbers on a logarithmic axis: more of them where errors span less than a decade."""
     low, high = axes.get_ylim()
-    ticks = [m * 10.0**k for k in range(-4, 6) for m in (1, 2, 5) if low <= m * 10.0**k <= high]
+    steps = (1, 2, 5) if high > 20 * low else (1, 1.2, 1.5, 2, 3, 4, 5, 7)
+    ticks = [m * 10.0**k for k in range(-4, 6) for m in steps if low <= m * 10.0**k <= high]
     plain_log(axes, "y")
     axes.set_yticks(ticks)
     axes.set_yticks([], minor=True)

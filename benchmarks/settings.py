@@ -30,7 +30,7 @@ class Settings:
     replicas: int = 16
     picoseconds: float = 20.0
     temperature_K: float = 300.0
-    other_share: float = 0.1
+    other_share: float = 0.05
     timesteps_fs: tuple[float, ...] = (0.5, 1.0, 0.25)
     coder_frames: int = 200
     coder_lee_frames: int = 25

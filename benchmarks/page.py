@@ -103,7 +103,8 @@ def _coders(results: dict[str, Any]) -> str:
         return "\n".join([*lines, "", "No figures: no FP32 model of azobenzene, or not measured yet."])
     degrees = range(1, len(rows[0]["bits_per_vector"]) + 1)
     lines += ["", "The FP32 model of azobenzene with its vector features rounded and everything else in float, "
-              f"calibrated (a range of {setting(HEADROOM)} × the largest value seen), not trained. Raw: along the axes of space; aligned: in each atom's local frame. Coders marked "
+              f"calibrated (a range of {setting(HEADROOM)} × the largest value seen), not trained. Raw: along the axes of "
+              "space; aligned: in each atom's local frame. Coders marked "
               f"* know degree 1 only; there, higher degrees are rounded in local frames. {rows[0]['frames']} frames "
               f"for the force error; {s['coder_rotations']} rotations of {s['coder_lee_frames']} frames for LEE.", "",
               _table(("coder", "axes", *(f"bits, degree {k}" for k in degrees), "change of F MAE (meV/Å)",

@@ -13,8 +13,9 @@ install: .venv/installed
 	touch $@
 
 lint: install
-	$(BIN)/ruff check src tests examples
+	$(BIN)/ruff check src tests examples benchmarks
 	$(BIN)/mypy
+	$(BIN)/mypy -p benchmarks
 	$(BIN)/lint-imports
 
 test: lint
@@ -22,6 +23,9 @@ test: lint
 
 demo: install
 	$(BIN)/gaq demo --out demo
+
+results: install
+	$(BIN)/python -m benchmarks.results
 
 clean:
 	rm -rf .venv demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,7 +20,7 @@ from gaq.metrics.conservation import replica_drift
 from gaq.metrics.finite_differences import force_error_by_differences
 from gaq.metrics.jacobian import jacobian_antisymmetry
 from gaq.metrics.loops import relative_loop_work
-from gaq.metrics.nve import simulate_replicas
+from gaq.metrics.nve import Replicas, simulate_replicas
 
 FORMAT, FORMAT_VERSION = "gaq-audit", 1
 MD_GRADE, SCREENING_GRADE, NOT_DECIDED = "MD-grade", "screening-grade", "not decided"
@@ -130,22 +130,32 @@ def audit(
         raise DataError(f"{frames.source} holds no frames; the audit needs at least one structure")
     cutoff = _cutoff(subject, cutoff)
     spread = frames.spread(plan.frames)
-    figures = _derivatives(subject, spread, cutoff, plan, say)
+    precise = subject.to(dtype=torch.float64) if isinstance(subject, ForceField) else subject
+    figures = derivatives(precise, subject, spread, cutoff, plan, say)
     start = replace(frames[0], energy=None, forces=None)
     runs = [_simulations(subject, reference, start, cutoff, plan, step, say) for step in plan.timesteps_fs]
-    judged = runs[0]
-    figures |= {name: judged[name] for name in (
-        "nve_drift_meV_atom_ps", "nve_drift_stderr", "nve_fluctuation_meV_atom", "nve_fluctuation_ratio",
-        "angular_momentum_relative")} | {"nve": runs}
-    checks = _checks(figures, judged["exploded"], plan.picoseconds)
-    grade, reasons = _grade(checks, plan)
     return {
         "format": FORMAT, "format_version": FORMAT_VERSION, "version": version("gaq"),
-        "grade": grade, "reasons": reasons,
         "source": frames.source, "source_fingerprint": frames.fingerprint, "frames": len(spread),
-        "plan": asdict(plan) | {"timesteps_fs": list(plan.timesteps_fs)}, **figures,
-        "checks": [asdict(check) for check in checks],
+        "plan": asdict(plan) | {"timesteps_fs": list(plan.timesteps_fs)}, **judge(figures, runs, plan),
     }
+
+
+def judge(figures: dict[str, Any], runs: Sequence[dict[str, Any]], plan: Plan) -> dict[str, Any]:
+    """Return all figures with their checks, `grade` and `reasons`.
+
+    Args:
+        figures: what `derivatives` returned.
+        runs: what `simulation_figures` returned, for each time step; the first is judged.
+        plan: how much was measured.
+    """
+    judged = runs[0]
+    figures = figures | {name: judged[name] for name in (
+        "nve_drift_meV_atom_ps", "nve_drift_stderr", "nve_fluctuation_meV_atom", "nve_fluctuation_ratio",
+        "angular_momentum_relative")} | {"nve": list(runs)}
+    checks = _checks(figures, judged["exploded"], plan.picoseconds)
+    grade, reasons = _grade(checks, plan)
+    return {"grade": grade, "reasons": reasons, **figures, "checks": [asdict(check) for check in checks]}
 
 
 def _cutoff(subject: Predictor, cutoff: float | None) -> float:
@@ -156,10 +166,18 @@ def _cutoff(subject: Predictor, cutoff: float | None) -> float:
     return float(known)
 
 
-def _derivatives(subject: Predictor, frames: Sequence[Structure], cutoff: float, plan: Plan,
-                 say: Callable[[str], None]) -> dict[str, Any]:
-    """Measure forces against energies, forces against each other, and work around loops."""
-    precise = subject.to(dtype=torch.float64) if isinstance(subject, ForceField) else subject
+def derivatives(precise: Predictor, subject: Predictor, frames: Sequence[Structure], cutoff: float, plan: Plan,
+                say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Measure forces against energies, forces against each other, and work around loops.
+
+    Args:
+        precise: the force field with its packed weights and rounded activations, computing in float64.
+        subject: the same as it is deployed, for the loops.
+        frames: where.
+        cutoff: of the neighbours, Å.
+        plan: number of loops, batch size and seed.
+        say: called with one line now and then.
+    """
     say(f"forces against differences of the energy, and of each other, at {len(frames)} frames")
     graphs = [build_graph(frame, cutoff) for frame in frames]
     rows = [force_error_by_differences(precise, graph, STEPS, batch_size=plan.batch_size) for graph in graphs]
@@ -185,15 +203,7 @@ def _simulations(subject: Predictor, reference: Predictor | None, start: Structu
             predict, start, within, replicas=plan.replicas, picoseconds=plan.picoseconds, timestep_fs=timestep_fs,
             temperature_K=plan.temperature_K, seed=plan.seed,
             progress=lambda reached: say(f"{title}: {reached:.3g} of {plan.picoseconds:g} ps"))
-        drift = replica_drift(done.time_ps, done.energy, len(start)) if done.exploded is None else None
-        return {
-            "timestep_fs": timestep_fs, "exploded": done.exploded,
-            "nve_drift_meV_atom_ps": drift and drift.slope_meV_atom_ps,
-            "nve_drift_stderr": drift and drift.standard_error_meV_atom_ps,
-            "nve_fluctuation_meV_atom": drift and drift.fluctuation_meV_atom, "nve_fluctuation_ratio": None,
-            "angular_momentum_relative": (
-                None if any(start.pbc) or drift is None else done.angular_drift(ANGULAR_PICOSECONDS)),
-        }
+        return simulation_figures(done, start)
 
     result = run(subject, cutoff, "")
     if reference is not None:
@@ -202,6 +212,19 @@ def _simulations(subject: Predictor, reference: Predictor | None, start: Structu
         result["nve_fluctuation_ratio"] = fluctuation / scale if fluctuation is not None and scale else None
         result["reference"] = {name: value for name, value in other.items() if name != "nve_fluctuation_ratio"}
     return result
+
+
+def simulation_figures(done: Replicas, start: Structure) -> dict[str, Any]:
+    """Return drift, fluctuation and change of the angular momentum of a set of simulations that began at `start`."""
+    drift = replica_drift(done.time_ps, done.energy, len(start)) if done.exploded is None else None
+    return {
+        "timestep_fs": done.timestep_fs, "exploded": done.exploded,
+        "nve_drift_meV_atom_ps": drift and drift.slope_meV_atom_ps,
+        "nve_drift_stderr": drift and drift.standard_error_meV_atom_ps,
+        "nve_fluctuation_meV_atom": drift and drift.fluctuation_meV_atom, "nve_fluctuation_ratio": None,
+        "angular_momentum_relative": (
+            None if any(start.pbc) or drift is None else done.angular_drift(ANGULAR_PICOSECONDS)),
+    }
 
 
 def _checks(figures: dict[str, Any], exploded: str | None, picoseconds: float) -> list[Check]:

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from gaq.engine.blob import lower
-from gaq.engine.errors import BY_STATUS, EngineError
+from gaq.engine.errors import BY_STATUS, EngineError, EngineMissing, NotLowered
 from gaq.engine.library import Facts, library
 from gaq.errors import StructureError
-from gaq.graph import Graph, Prediction, Structure, build_graph
+from gaq.graph import Graph, Prediction, Predictor, Structure, build_graph
 
 if TYPE_CHECKING:
     from gaq.forcefield import ForceField
@@ -155,6 +155,18 @@ class NativeForceField:
         """Return the share of clipped activations of each quantizer since the engine was made."""
         clipped, seen = self.engine.saturation()
         return [(name, float(c) / max(float(n), 1.0)) for name, c, n in zip(self.quantizers, clipped, seen, strict=True)]
+
+
+def deployed(predict: Predictor) -> Predictor:
+    """Return what a force field on the CPU is run with: the engine, where it computes the model; all else as it is."""
+    from gaq.forcefield import ForceField
+
+    if not isinstance(predict, ForceField) or predict.device.type != "cpu":
+        return predict
+    try:
+        return NativeForceField(predict)
+    except (EngineMissing, NotLowered):
+        return predict
 
 
 def _array(values: torch.Tensor, dtype: type) -> NDArray:

@@ -18,7 +18,7 @@ from gaq.quant.magnitude import LinearMagnitude
 from gaq.quant.vectors import MDDQ, Components, VectorFormat
 
 FILE_ENDING = ".json"
-ROLES = ("first", "radial", "contraction", "scalar", "readout", "vector", "feature", "last")
+ROLES = ("first", "radial", "contraction", "scalar", "update", "vector", "feature", "last")
 
 
 class _Frozen(BaseModel):
@@ -83,7 +83,9 @@ class Schedule(_Frozen):
         train: whether the recipe is trained at all (else calibrated only, post-training).
         scalars_only: share of the steps in which vector features stay in float (10 of 80 epochs in the paper).
         lee_weight: weight of the local equivariance error in the loss, in units of the force loss.
-        distillation: weight of the FP32 teacher's energies and forces against the reference labels.
+        distillation: weight of the FP32 teacher's energies and forces against the reference labels; with a teacher,
+        displaced: copies of each frame that are displaced at random and labelled by the teacher alone, and
+        displacement: by how much, Å for each coordinate (standard deviation).
         protection: Degree-Quant's largest probability that an atom stays in float; 0 for none.
     """
 
@@ -91,6 +93,8 @@ class Schedule(_Frozen):
     scalars_only: float = Field(default=0.125, ge=0, le=1)
     lee_weight: float = Field(default=0.0, ge=0)
     distillation: float = Field(default=0.5, ge=0, le=1)
+    displaced: int = Field(default=1, ge=0)
+    displacement: float = Field(default=0.02, gt=0)
     protection: float = Field(default=0.0, ge=0, le=1)
 
 
@@ -237,7 +241,7 @@ def _geometry_aware(name: str, weight: Bits, activation: Bits | None, descriptio
         Rule(match="radial", weight=edge),  # functions of one distance: their inputs stay in float, engines use tables
         Rule(match="contraction", weight=edge, input=wider, headroom=room),  # few, and all filters hang on them
         Rule(match="scalar", weight=weight, input=activation, headroom=room, calibration="max"),
-        Rule(match="readout", weight=weight, input=None if activation is None else 16, headroom=room, calibration="max"),
+        Rule(match="update", weight=weight, input=None if activation is None else 16, headroom=room, calibration="max"),
         Rule(match="vector", weight=edge),
         Rule(match="feature", vectors=vectors, headroom=room)))
 

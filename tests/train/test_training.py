@@ -23,7 +23,7 @@ from gaq.so3 import random_rotations
 from gaq.train import TrainConfig, quantize, train
 from gaq.train.batches import Batch, Batches, fit_offsets, force_scale, labelled_graphs
 from gaq.train.checkpoint import Progress
-from gaq.train.fit import centre_energies, split, taught
+from gaq.train.fit import centre_energies, lessons, split, taught
 from gaq.train.loop import rate_at
 from gaq.train.loss import loss, loss_weights
 from gaq.transform import prepare, protect
@@ -237,12 +237,28 @@ def test_the_teacher_is_mixed_into_the_labels() -> None:
     graph, teacher = graphs(frames())[0], model(frames())
     said = teacher(graph)
     for share in (0.0, 0.25, 1.0):
-        mixed = taught(graph, teacher, share)
+        mixed = taught(graph, said, share)
         torch.testing.assert_close(mixed.forces, (1 - share) * graph.forces + share * said.forces)
         torch.testing.assert_close(mixed.energy, (1 - share) * graph.energy + share * said.energy)
-    bare = taught(replace(graph, energy=None, forces=None), teacher, 0.5)
+    bare = taught(replace(graph, energy=None, forces=None), said, 0.5)
     assert torch.equal(bare.forces, said.forces)
     assert torch.equal(bare.energy, said.energy)
+
+
+def test_lessons_are_taught_frames_and_displaced_copies() -> None:
+    teacher, given = float_field(), frames(4)
+    known = graphs(given)
+    made = lessons(given, known, teacher, Schedule(distillation=0.25, displaced=2, displacement=0.05), seed=3)
+    assert len(made) == 12
+    for graph, lesson in zip(known, made[:4], strict=True):
+        assert torch.equal(lesson.positions, graph.positions)
+        torch.testing.assert_close(lesson.forces, 0.75 * graph.forces + 0.25 * teacher(graph).forces)
+    for index, copy in enumerate(made[4:]):
+        moved = copy.positions - known[index % 4].positions
+        assert 0.01 < moved.std() < 0.1
+        torch.testing.assert_close(copy.forces, teacher(copy).forces, rtol=1e-4, atol=1e-5)
+    assert torch.equal(made[4].positions, lessons(given, known, teacher, Schedule(displacement=0.05), 3)[4].positions)
+    assert lessons(given, known, teacher, Schedule(distillation=0.0), 3) == known
 
 
 def test_the_mean_energy_error_is_removed() -> None:

@@ -136,14 +136,14 @@ class InteractionBlock(nn.Module):
         p = v A, q = v B (channels only),   [Δx, g] = W₂ silu(W₁ [x, Σ_m p_m q_m]),   x += Δx,  v^l += g_l ⊙ q^l
     """
 
-    def __init__(self, scalars: int, vectors: int, max_degree: int, role: str = "scalar") -> None:
+    def __init__(self, scalars: int, vectors: int, max_degree: int) -> None:
         super().__init__()
         self.scalars, self.vectors = scalars, vectors
         gates = vectors * max_degree
         self.norm = nn.LayerNorm(scalars)
         self.feature = VectorQuantizer(vectors, max_degree)
         self.mix = VectorLinear(vectors, 2 * vectors, max_degree)
-        self.update = Mlp(scalars + gates, scalars, scalars + gates, role, gain=SMALL)
+        self.update = Mlp(scalars + gates, scalars, scalars + gates, "update", gain=SMALL)
         self.by_degree = ByDegree(max_degree)
 
     def forward(self, x: Tensor, v: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:

@@ -84,8 +84,7 @@ class Transformer(nn.Module):
             AttentionBlock(c.scalars, c.vectors, c.max_degree, c.heads, c.radial_functions, c.filter_width, c.attention)
             for _ in range(c.layers))
         self.interaction = nn.ModuleList(
-            InteractionBlock(c.scalars, c.vectors, c.max_degree, "readout" if layer == c.layers - 1 else "scalar")
-            for layer in range(c.layers))
+            InteractionBlock(c.scalars, c.vectors, c.max_degree) for _ in range(c.layers))
         self.head = Mlp(c.scalars, c.scalars // 2 or 1, 1, "last", gain=0.1)
         self.register_buffer("energy_scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("energy_offsets", torch.zeros(len(c.species), dtype=torch.float64))

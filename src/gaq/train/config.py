@@ -86,8 +86,9 @@ class Optimization(_Strict):
         return self
 
 
-LOW_BIT = Optimization(steps=6000, learning_rate=7e-4, energy_weight=0.2, warmup_steps=100, validate_every=200)
-"""How a low-bit model is trained from a float one, where nothing else is said."""
+LOW_BIT = Optimization(steps=6000, learning_rate=7e-4, energy_weight=0.2, warmup_steps=100, validate_every=200, ema=0.9)
+"""How a low-bit model is trained from a float one, where nothing else is said. An average over many steps is no good here:
+weights that jump between two codes have an average at the edge between them, which rounds to either."""
 
 
 class ModelShape(_Strict):

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gaq.data import Frames, check_training_size, load_frames
+from gaq.engine.native import deployed
 from gaq.errors import ConfigError, DataError
 from gaq.forcefield import ForceField, frozen, load
-from gaq.graph import Graph, Structure, collate
+from gaq.graph import Graph, Prediction, Structure, build_graph, collate
 from gaq.nn.model import Transformer
 from gaq.recipe import RECIPES, Recipe, Schedule, load_recipe
 from gaq.train.batches import fit_offsets, force_scale, labelled_graphs
@@ -117,7 +119,7 @@ def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Stru
     if settings:
         source = frames.source if isinstance(frames, Frames) else "frames"
         labelled = labelled_graphs(training, forcefield.cutoff, source, device)
-        loop = Loop(model, [taught(g, teacher, recipe.schedule.distillation) for g in labelled],
+        loop = Loop(model, lessons(training, labelled, forcefield, recipe.schedule, settings.seed),
                     labelled_graphs(validation, forcefield.cutoff, source, device), settings, recipe.schedule,
                     Path(folder) if folder else None, _identity(recipe, settings, frames, forcefield.provenance), watch,
                     Workers.from_environment(device))
@@ -148,14 +150,33 @@ def split(frames: Sequence[Structure], held_out: int, seed: int) -> tuple[list[S
     return [frames[i] for i in sorted(order[held_out:])], [frames[i] for i in sorted(order[:held_out])]
 
 
-def taught(graph: Graph, teacher: Transformer, share: float) -> Graph:
-    """Return the graph with labels (1 - s) reference + s teacher: the sum of both squared errors, up to a constant."""
+def lessons(frames: Sequence[Structure], labelled: Sequence[Graph], teacher: ForceField, schedule: Schedule,
+            seed: int) -> list[Graph]:
+    """Return what a low-bit model learns from: frames with a share of the teacher's labels, and displaced copies of them.
+
+    Labels are (1 - s) reference + s teacher, which leads to the sum of both squared errors up to a constant. Copies have
+    the teacher's labels alone: they show the function that is to be kept where no reference was computed.
+    """
+    share = schedule.distillation
     if not share:
-        return graph
-    said = teacher(graph)
-    energy = said.energy if graph.energy is None else torch.lerp(graph.energy, said.energy, share)
-    forces = said.forces if graph.forces is None else torch.lerp(graph.forces, said.forces, share)
-    return replace(graph, energy=energy, forces=forces)
+        return list(labelled)
+    predict, random = deployed(teacher), np.random.default_rng(seed)
+    known = [taught(graph, predict(graph), share) for graph in labelled]
+    copies = []
+    for _ in range(schedule.displaced):
+        for frame, graph in zip(frames, labelled, strict=True):
+            positions = frame.positions + schedule.displacement * random.normal(size=frame.positions.shape)
+            copy = build_graph(replace(frame, positions=positions), teacher.cutoff).to(graph.positions.device)
+            copies.append(taught(replace(copy, energy=graph.energy, forces=graph.forces), predict(copy), 1.0))
+    return known + copies
+
+
+def taught(graph: Graph, said: Prediction, share: float) -> Graph:
+    """Return the graph with a share of the teacher's labels."""
+    def mixed(reference: Tensor | None, teacher: Tensor) -> Tensor:
+        teacher = teacher.to(graph.positions)
+        return teacher if reference is None else torch.lerp(reference, teacher, share)
+    return replace(graph, energy=mixed(graph.energy, said.energy), forces=mixed(graph.forces, said.forces))
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ import gaq
 from benchmarks.coders import CODERS
 from gaq.audit import Plan, derivatives, simulation_figures
 from gaq.data import Frames
-from gaq.engine.native import deployed
+from gaq.engine.backend import on_backend
 from gaq.forcefield import ForceField, load
 from gaq.graph import Graph, Prediction, Predictor
 from gaq.metrics.accuracy import accuracy
@@ -40,7 +40,7 @@ class Inference:
 
 def predictor(forcefield: ForceField) -> Inference:
     """Return what computes accuracy, rotations, loops and simulations."""
-    fast = deployed(forcefield)
+    fast = on_backend(forcefield)
     return Inference(fast, "PyTorch, eager, float32" if fast is forcefield else "native engine")
 
 

@@ -14,75 +14,68 @@ struct Heading {                   // gradients of the weights of both direction
 };
 
 // Scalar messages: gradients of filters (stored), values (added), weights (stored by channel).
-GAQ_INLINE void scalar_adjoint(const Model& m, const Activations& t, State& g, const Small& local, int i, int j,
+template <class S>
+GAQ_INLINE void scalar_adjoint(const S& s, const Model& m, const Activations& t, State& g, const Small& local, int i, int j,
                                const float* filter, float* by_filter, const Heading& by) {
-    const Shape& s = m.shape;
     const size_t gates = s.Fp + s.G;
+    const float *vi = t.value + i * gates, *vj = t.value + j * gates;
+    const float *mi = g.g_message + size_t(i) * s.Fp, *mj = g.g_message + size_t(j) * s.Fp;
+    float *dvi = g.g_value + i * gates, *dvj = g.g_value + j * gates;
+#pragma GCC unroll 8
     for (int c = 0; c < s.Fp; c += WIDTH) {
-        const int32_t* of = m.scalar_heads.of_channel + c;
-        const Vec ij = spread(local.ij, of, s.H), ji = spread(local.ji, of, s.H), f = load(filter + c);
-        const Vec gi = load(g.g_message + size_t(i) * s.Fp + c), gj = load(g.g_message + size_t(j) * s.Fp + c);
-        const Vec tij = gi * load(t.value + size_t(j) * gates + c), tji = gj * load(t.value + size_t(i) * gates + c);
+        const Vec ij = of_head(s, m.scalar_heads, s.Fp, local.ij, c), ji = of_head(s, m.scalar_heads, s.Fp, local.ji, c);
+        const Vec f = load(filter + c), gi = load(mi + c), gj = load(mj + c);
+        const Vec tij = gi * load(vj + c), tji = gj * load(vi + c);
         fma(ij, tij, ji * tji).store(by_filter + c);
         (f * tij).store(by.scalar_ij + c);
         (f * tji).store(by.scalar_ji + c);
-        add_to(g.g_value + size_t(j) * gates + c, ij * f * gi);
-        add_to(g.g_value + size_t(i) * gates + c, ji * f * gj);
+        add_to(dvj + c, ij * f * gi);
+        add_to(dvi + c, ji * f * gj);
     }
 }
 
-// Vector messages: the same, and gradients of mixed features (added) and harmonics (added to `by_harmonics`).
-template <int L>
-GAQ_INLINE void vector_adjoint(const Job& job, const Activations& t, const Small& local, int i, int j, const float* filter,
-                               const float* Y, float* by_filter, const Heading& by, Vec* by_harmonics) {
-    const Model& m = *job.model;
-    const Shape& s = m.shape;
-    const State& g = job.state;
+struct Pull {                      // gradients of the weights of both directions, for a vector of channels
+    Vec ij, ji;
+};
+
+// One degree of the vector messages: the same, and gradients of mixed features and harmonics (added).
+template <int l, class S>
+GAQ_INLINE void vector_adjoint(const S& s, const Activations& t, const State& g, int i, int j, int c, Vec ij, Vec ji,
+                               const float* filter, const float* Y, float* by_filter, Pull& pull, Vec* by_harmonics) {
     const size_t gates = s.Fp + s.G;
-    const float *vi = t.value + size_t(i) * gates, *vj = t.value + size_t(j) * gates;
-    float *dvi = g.g_value + size_t(i) * gates, *dvj = g.g_value + size_t(j) * gates;
-    for (int c = 0; c < s.Cp; c += WIDTH) {
-        const int32_t* of = m.vector_heads.of_channel + c;
-        const Vec ij = spread(local.ij, of, s.H), ji = spread(local.ji, of, s.H);
-        Vec weight_ij, weight_ji;
-#pragma GCC unroll 4
-        for (int l = 1; l <= L; ++l) {
-            const int o = s.Fp + (l - 1) * s.Cp + c;
-            const Vec own = load(filter + o), carried = load(filter + o + s.G), value_j = load(vj + o);
-            const Vec value_i = l % 2 ? Vec(0.0f) - load(vi + o) : load(vi + o);  // Y^l(-r) = (-1)^l Y^l(r)
-            const Vec hi = ij * carried, hj = ji * carried, bi = ij * own * value_j, bj = ji * own * value_i;
-            const size_t at_i = vector_place(l, job.plan.atoms, i, s.Cp) + c;
-            const size_t at_j = vector_place(l, job.plan.atoms, j, s.Cp) + c;
-            Vec si, sj, ui, uj;
+    const int o = s.Fp + (l - 1) * s.Cp + c;
+    const Vec own = load(filter + o), carried = load(filter + o + s.G), value_j = load(t.value + j * gates + o);
+    const Vec plain_i = load(t.value + i * gates + o);
+    const Vec value_i = l % 2 ? Vec(0.0f) - plain_i : plain_i;  // Y^l(-r) = (-1)^l Y^l(r)
+    const Vec hi = ij * carried, hj = ji * carried, bi = ij * own * value_j, bj = ji * own * value_i;
+    const size_t at_i = vector_place(l, s.M, i, s.Cp) + c, at_j = vector_place(l, s.M, j, s.Cp) + c;
+    const float *ri = t.mixed + at_i, *rj = t.mixed + at_j, *vi = g.gv + at_i, *vj = g.gv + at_j;
+    float *dri = g.g_mixed + at_i, *drj = g.g_mixed + at_j;
+    Vec si, sj, ui, uj;
 #pragma GCC unroll 9
-            for (int k = 0; k <= 2 * l; ++k) {
-                const int o_k = k * s.Cp, q = first_component(l) + k;
-                const Vec h(Y[q]), gi = load(g.gv + at_i + o_k), gj = load(g.gv + at_j + o_k);
-                si = fma(gi, h, si);
-                sj = fma(gj, h, sj);
-                ui = fma(gi, load(t.mixed + at_j + o_k), ui);
-                uj = fma(gj, load(t.mixed + at_i + o_k), uj);
-                by_harmonics[q] = fma(gi, bi, fma(gj, bj, by_harmonics[q]));
-                fma(hi, gi, load(g.g_mixed + at_j + o_k)).store(g.g_mixed + at_j + o_k);
-                fma(hj, gj, load(g.g_mixed + at_i + o_k)).store(g.g_mixed + at_i + o_k);
-            }
-            fma(ij * si, value_j, ji * sj * value_i).store(by_filter + o);
-            fma(ij, ui, ji * uj).store(by_filter + o + s.G);
-            weight_ij = weight_ij + fma(own * si, value_j, carried * ui);
-            weight_ji = weight_ji + fma(own * sj, value_i, carried * uj);
-            add_to(dvj + o, ij * own * si);
-            add_to(dvi + o, l % 2 ? Vec(0.0f) - ji * own * sj : ji * own * sj);
-        }
-        weight_ij.store(by.vector_ij + c);
-        weight_ji.store(by.vector_ji + c);
+    for (int k = 0; k <= 2 * l; ++k) {
+        const Vec h(Y[first_component(l) + k]), gi = load(vi + k * s.Cp), gj = load(vj + k * s.Cp);
+        si = fma(gi, h, si);
+        sj = fma(gj, h, sj);
+        ui = fma(gi, load(rj + k * s.Cp), ui);
+        uj = fma(gj, load(ri + k * s.Cp), uj);
+        Vec& turned = by_harmonics[first_component(l) + k];
+        turned = fma(gi, bi, fma(gj, bj, turned));
+        fma(hi, gi, load(drj + k * s.Cp)).store(drj + k * s.Cp);
+        fma(hj, gj, load(dri + k * s.Cp)).store(dri + k * s.Cp);
     }
+    fma(ij * si, value_j, ji * sj * value_i).store(by_filter + o);
+    fma(ij, ui, ji * uj).store(by_filter + o + s.G);
+    pull.ij = pull.ij + fma(own * si, value_j, carried * ui);
+    pull.ji = pull.ji + fma(own * sj, value_i, carried * uj);
+    add_to(g.g_value + j * gates + o, ij * own * si);
+    add_to(g.g_value + i * gates + o, l % 2 ? Vec(0.0f) - ji * own * sj : ji * own * sj);
 }
 
 // From the gradients of the weights, by head in `ij` and `ji`, to those of filters, queries, keys and envelope.
-template <bool robust>
-GAQ_INLINE float attention_adjoint(const Model& m, const Activations& t, State& g, const float* record, const float* w,
+template <bool robust, class S>
+GAQ_INLINE float attention_adjoint(const S& s, const Model& m, const Activations& t, State& g, const float* record, const float* w,
                                    const float* filter, float* by_filter, int i, int j, float* ij, float* ji) {
-    const Shape& s = m.shape;
     const size_t at_i = size_t(i) * s.Fp, at_j = size_t(j) * s.Fp;
     float* part = by_filter + s.Fp + 2 * s.G;
     const float envelope = record[ENVELOPE];
@@ -94,17 +87,17 @@ GAQ_INLINE float attention_adjoint(const Model& m, const Activations& t, State& 
             by_envelope += ij[h] + ji[h];
             part[h] = (ij[h] + ji[h]) * (1.0f - w[2 * s.H + h] * w[2 * s.H + h]);
         } else {
-            const float scale = envelope / __builtin_sqrtf(float(s.F) / float(s.H));
+            const float scale = envelope / __builtin_sqrtf(float(m.shape.F) / float(s.H));
             by_envelope += ij[h] * w[h] + ji[h] * w[s.H + h];
             ij[h] *= scale;
             ji[h] *= scale * record[BACK];
         }
     }
+#pragma GCC unroll 8
     for (int c = 0; c < s.Fp; c += WIDTH) {
-        const int32_t* of = m.scalar_heads.of_channel + c;
         const Vec qi = load(t.query + at_i + c), qj = load(t.query + at_j + c);
         const Vec ki = load(t.key + at_i + c), kj = load(t.key + at_j + c);
-        Vec dij = spread(ij, of, s.H), dji = spread(ji, of, s.H);
+        Vec dij = of_head(s, m.scalar_heads, s.Fp, ij, c), dji = of_head(s, m.scalar_heads, s.Fp, ji, c);
         if (!robust) {
             fma(dij * qi, kj, dji * qj * ki).store(part + c);
             const Vec f = load(filter + s.Fp + 2 * s.G + c);
@@ -119,15 +112,13 @@ GAQ_INLINE float attention_adjoint(const Model& m, const Activations& t, State& 
     return robust ? (envelope > 1e-30f ? by_envelope / envelope : 0.0f) : by_envelope;
 }
 
-template <int L, bool robust>
-void attend_adjoint_pairs(Job& job, int layer, int task, Scratch& z) {
+template <bool robust, class S>
+void attend_adjoint_pairs(const S& s, Job& job, int layer, int task, Scratch& z) {
     const Model& m = *job.model;
-    const Shape& s = m.shape;
     const Layer& y = m.layers[layer];
     Activations& t = job.state.layer[layer];
     State& g = job.state;
     const Near& near = job.near;
-    constexpr int M = (L + 1) * (L + 1) - 1;
     const Small local(s, z);
     const Heading by = {z.a, z.a + s.Fp, z.b, z.b + s.Cp};
     for (int p = near.begin[task]; p < near.end[task]; ++p) {
@@ -135,44 +126,47 @@ void attend_adjoint_pairs(Job& job, int layer, int task, Scratch& z) {
         const float* record = near.record + size_t(p) * near.record_stride;
         const float* w = t.weights + size_t(p) * g.weight_stride;
         float* gradient = near.gradient + size_t(p) * near.gradient_stride;
-        contractions(job, y, t.projected, i, j, local.codes, z);
+        contractions(s, y, t.projected, i, j, local.codes, z);
         filters<true>(s, y, record, local.codes, z.filter, z.slope);
         for (int h = 0; h < s.H; ++h) {
             local.ij[h] = w[h] * (robust ? t.total[size_t(i) * s.Hp + h] : record[ENVELOPE]);
             local.ji[h] = w[s.H + h] * (robust ? t.total[size_t(j) * s.Hp + h] : record[ENVELOPE]);
         }
-        Vec by_harmonics[M + 4];
-        scalar_adjoint(m, t, g, local, i, j, z.filter, z.by_filter, by);
-        vector_adjoint<L>(job, t, local, i, j, z.filter, record + HARMONICS, z.by_filter, by, by_harmonics);
-        by_head(m.scalar_heads, s.H, local.ij, [&](int c) { return load(by.scalar_ij + c); });
-        by_head(m.scalar_heads, s.H, local.ji, [&](int c) { return load(by.scalar_ji + c); });
-        by_head(m.vector_heads, s.H, local.third, [&](int c) { return load(by.vector_ij + c); });
-        by_head(m.vector_heads, s.H, local.fourth, [&](int c) { return load(by.vector_ji + c); });
+        Vec by_harmonics[MAX_COMPONENTS + 4];
+        scalar_adjoint(s, m, t, g, local, i, j, z.filter, z.by_filter, by);
+        const float* Y = record + HARMONICS;
+#pragma GCC unroll 4
+        for (int c = 0; c < s.Cp; c += WIDTH) {
+            const Vec ij = of_head(s, m.vector_heads, s.Cp, local.ij, c), ji = of_head(s, m.vector_heads, s.Cp, local.ji, c);
+            Pull pull;
+            vector_adjoint<1>(s, t, g, i, j, c, ij, ji, z.filter, Y, z.by_filter, pull, by_harmonics);
+            if (s.L >= 2) vector_adjoint<2>(s, t, g, i, j, c, ij, ji, z.filter, Y, z.by_filter, pull, by_harmonics);
+            if (s.L >= 3) vector_adjoint<3>(s, t, g, i, j, c, ij, ji, z.filter, Y, z.by_filter, pull, by_harmonics);
+            if (s.L >= 4) vector_adjoint<4>(s, t, g, i, j, c, ij, ji, z.filter, Y, z.by_filter, pull, by_harmonics);
+            pull.ij.store(by.vector_ij + c);
+            pull.ji.store(by.vector_ji + c);
+        }
+        sum_heads(s, m.scalar_heads, s.Fp, local.ij, [&](int c) { return load(by.scalar_ij + c); });
+        sum_heads(s, m.scalar_heads, s.Fp, local.ji, [&](int c) { return load(by.scalar_ji + c); });
+        sum_heads(s, m.vector_heads, s.Cp, local.third, [&](int c) { return load(by.vector_ij + c); });
+        sum_heads(s, m.vector_heads, s.Cp, local.fourth, [&](int c) { return load(by.vector_ji + c); });
         for (int h = 0; h < s.H; ++h) {
             local.ij[h] += local.third[h];
             local.ji[h] += local.fourth[h];
         }
-        gradient[BY_ENVELOPE] += attention_adjoint<robust>(m, t, g, record, w, z.filter, z.by_filter, i, j, local.ij, local.ji);
+        gradient[BY_ENVELOPE] += attention_adjoint<robust>(s, m, t, g, record, w, z.filter, z.by_filter, i, j, local.ij, local.ji);
         gradient[BY_DISTANCE] += product(z.by_filter, z.slope, s.W);
-        contractions_adjoint(job, y, t.projected, g.g_projected, i, j, z.by_filter, local.third);
-        float turned[M + 4];
-        sums(by_harmonics, M, turned);
-        for (int k = 0; k < M; ++k) gradient[BY_HARMONICS + k] += turned[k];
-    }
-}
-
-template <bool robust>
-void attend_adjoint_any(Job& job, int layer, int task, Scratch& z) {
-    switch (job.model->shape.L) {
-        case 1: attend_adjoint_pairs<1, robust>(job, layer, task, z); break;
-        case 2: attend_adjoint_pairs<2, robust>(job, layer, task, z); break;
-        case 3: attend_adjoint_pairs<3, robust>(job, layer, task, z); break;
-        default: attend_adjoint_pairs<4, robust>(job, layer, task, z); break;
+        contractions_adjoint(s, y, t.projected, g.g_projected, i, j, z.by_filter, local.third);
+        float turned[MAX_COMPONENTS + 4];
+        sums(by_harmonics, s.M, turned);
+        for (int k = 0; k < s.M; ++k) gradient[BY_HARMONICS + k] += turned[k];
     }
 }
 
 inline void attend_adjoint(Job& job, int layer, int task, Scratch& z) {
-    job.model->shape.robust ? attend_adjoint_any<true>(job, layer, task, z) : attend_adjoint_any<false>(job, layer, task, z);
+    const Shape& shape = job.model->shape;
+    if (shape.robust) with_shape(shape, [&](const auto& s) { attend_adjoint_pairs<true>(s, job, layer, task, z); });
+    else attend_adjoint_pairs<false>(shape, job, layer, task, z);
 }
 
 }  // namespace GAQ_ISA

@@ -11,8 +11,7 @@ inline void embed_start(Job& job, int begin, int end) {
     Activations& t = job.state.layer[0];
     for (int i = begin; i < end; ++i)
         __builtin_memcpy(t.x + size_t(i) * s.Fp, job.model->own + size_t(job.plan.species[i]) * s.Fp, s.Fp * sizeof(float));
-    for (int l = 1; l <= s.L; ++l)
-        clear(t.v + vector_place(l, job.plan.atoms, begin, s.Cp), size_t(end - begin) * (2 * l + 1) * s.Cp);
+    clear(t.v + size_t(begin) * s.M * s.Cp, size_t(end - begin) * s.M * s.Cp);
 }
 
 template <bool slopes>
@@ -45,8 +44,8 @@ inline void embed(Job& job, int task, Scratch&) {
                 const int o = s.Fp + (l - 1) * s.Cp + c;
                 embedding_filter<false>(m, record, o, &f, &none);
                 const Vec gi = f * load(Bj + o), gj = (l % 2 ? Vec(0.0f) - back : back) * f * load(Bi + o);
-                float* vi = t.v + vector_place(l, job.plan.atoms, i, s.Cp) + c;
-                float* vj = t.v + vector_place(l, job.plan.atoms, j, s.Cp) + c;
+                float* vi = t.v + vector_place(l, s.M, i, s.Cp) + c;
+                float* vj = t.v + vector_place(l, s.M, j, s.Cp) + c;
                 for (int k = 0; k <= 2 * l; ++k) {
                     const Vec h(record[HARMONICS + first_component(l) + k]);
                     fma(gi, h, load(vi + k * s.Cp)).store(vi + k * s.Cp);
@@ -79,8 +78,8 @@ inline void embed_adjoint(Job& job, int task, Scratch&) {
                 const int o = s.Fp + (l - 1) * s.Cp + c;
                 embedding_filter<true>(m, record, o, &f, &df);
                 const Vec bi = load(Bj + o), bj = (l % 2 ? Vec(0.0f) - back : back) * load(Bi + o);
-                const float* vi = g.gv + vector_place(l, job.plan.atoms, i, s.Cp) + c;
-                const float* vj = g.gv + vector_place(l, job.plan.atoms, j, s.Cp) + c;
+                const float* vi = g.gv + vector_place(l, s.M, i, s.Cp) + c;
+                const float* vj = g.gv + vector_place(l, s.M, j, s.Cp) + c;
                 Vec total;
                 for (int k = 0; k <= 2 * l; ++k) {
                     const int q = first_component(l) + k;

@@ -76,7 +76,7 @@ Scratch Engine::scratch() {
     z.sum = a.take<int32_t>(rows);
     for (float** buffer : {&z.rows, &z.more, &z.a, &z.b, &z.c, &z.d}) *buffer = a.take<float>(most);
     for (float** buffer : {&z.filter, &z.slope, &z.by_filter}) *buffer = a.take<float>(s.W);
-    z.small = a.take<float>(size_t(s.L + 4) * s.Hp + LANES);
+    z.small = a.take<float>(size_t(2 * s.L + 6) * s.Hp + LANES);
     z.clipped = a.take<uint64_t>(std::max(model_.quantizers, 1));
     z.seen = a.take<uint64_t>(std::max(model_.quantizers, 1));
     return z;

@@ -4,7 +4,7 @@
 // numbers that are the same for all channels. One filter serves both directions of a pair, for c is symmetric.
 #pragma once
 
-#include "nodes.h"
+#include "shapes.h"
 
 namespace gaq {
 namespace GAQ_ISA {
@@ -25,13 +25,15 @@ GAQ_INLINE void table_part(const float* knot, const float* record, int width, in
     }
 }
 
-template <int N, bool slopes>
-GAQ_INLINE void filter_part(const Shape& s, const float* knot, const float* record, const float* codes,
+template <int N, bool slopes, class S>
+GAQ_INLINE void filter_part(const S& s, const float* knot, const float* record, const float* codes,
                             const float* contract, int o, float* filter, float* slope) {
     Vec f[N], df[N];
     table_part<N, slopes>(knot, record, s.W, o, f, df);
     const float* row = contract + o;
+#pragma GCC unroll 4
     for (int l = 0; l < s.L; ++l)
+#pragma GCC unroll 4
         for (int h = 0; h < s.H; ++h, row += s.W) {
             const Vec c(codes[l * s.Hp + h]);
 #pragma GCC unroll 8
@@ -43,8 +45,8 @@ GAQ_INLINE void filter_part(const Shape& s, const float* knot, const float* reco
     }
 }
 
-template <bool slopes>
-GAQ_INLINE void filters(const Shape& s, const Layer& y, const float* record, const float* codes, float* filter,
+template <bool slopes, class S>
+GAQ_INLINE void filters(const S& s, const Layer& y, const float* record, const float* codes, float* filter,
                         float* slope) {
     int32_t knot;
     __builtin_memcpy(&knot, record + KNOT, sizeof knot);
@@ -56,16 +58,18 @@ GAQ_INLINE void filters(const Shape& s, const Layer& y, const float* record, con
 }
 
 // What a contraction sees of i and j, and the codes of c_lh = sum_m (P_j - P_i)², rows of Hp for each degree.
-GAQ_INLINE void contractions(const Job& job, const Layer& y, const float* projected, int i, int j, float* codes, Scratch& z) {
-    const Shape& s = job.model->shape;
+template <class S>
+GAQ_INLINE void contractions(const S& s, const Layer& y, const float* projected, int i, int j, float* codes, Scratch& z) {
     const Linear& map = y.contraction;
     const Vec high(map.qmax), low(-map.qmax);
     int clipped = 0;
+#pragma GCC unroll 4
     for (int l = 1; l <= s.L; ++l) {
-        const float* a = projected + vector_place(l, job.plan.atoms, i, s.Hp);
-        const float* b = projected + vector_place(l, job.plan.atoms, j, s.Hp);
+        const float* a = projected + vector_place(l, s.M, i, s.Hp);
+        const float* b = projected + vector_place(l, s.M, j, s.Hp);
         for (int h = 0; h < s.Hp; h += WIDTH) {
             Vec total;
+#pragma GCC unroll 9
             for (int k = 0; k <= 2 * l; ++k) {
                 const Vec d = load(b + k * s.Hp + h) - load(a + k * s.Hp + h);
                 total = fma(d, d, total);
@@ -97,20 +101,25 @@ GAQ_INLINE void transposed_part(const float* df, const float* rows, int width, f
 }
 
 // From the gradient of a filter to those of the projected features of i and j.
-GAQ_INLINE void contractions_adjoint(const Job& job, const Layer& y, const float* projected, float* g, int i, int j,
+template <class S>
+GAQ_INLINE void contractions_adjoint(const S& s, const Layer& y, const float* projected, float* g, int i, int j,
                                      const float* by_filter, float* by) {
-    const Shape& s = job.model->shape;
     const Linear& map = y.contraction;
     const Vec bound(map.qmax);
+    const int inputs = s.L * s.H;
+    float sums_of[MAX_DEGREE * LANES + 8], *all = inputs + 8 <= MAX_DEGREE * LANES ? sums_of : by + s.Hp;
+    int k = 0;
+    for (; k + 8 <= inputs; k += 8) transposed_part<8>(by_filter, y.contract + size_t(k) * s.W, s.W, all + k);
+    for (; k + 4 <= inputs; k += 4) transposed_part<4>(by_filter, y.contract + size_t(k) * s.W, s.W, all + k);
+    for (; k < inputs; ++k) transposed_part<1>(by_filter, y.contract + size_t(k) * s.W, s.W, all + k);
+#pragma GCC unroll 4
     for (int l = 1; l <= s.L; ++l) {
-        const float* rows = y.contract + size_t(l - 1) * s.H * s.W;
-        int k = 0;
-        for (; k + 4 <= s.H; k += 4) transposed_part<4>(by_filter, rows + size_t(k) * s.W, s.W, by + k);
-        for (; k < s.H; ++k) transposed_part<1>(by_filter, rows + size_t(k) * s.W, s.W, by + k);
-        for (; k < s.Hp; ++k) by[k] = 0.0f;
-        const size_t at_i = vector_place(l, job.plan.atoms, i, s.Hp), at_j = vector_place(l, job.plan.atoms, j, s.Hp);
+        for (int h = 0; h < s.H; ++h) by[h] = all[(l - 1) * s.H + h];
+        for (int h = s.H; h < s.Hp; ++h) by[h] = 0.0f;
+        const size_t at_i = vector_place(l, s.M, i, s.Hp), at_j = vector_place(l, s.M, j, s.Hp);
         for (int h = 0; h < s.Hp; h += WIDTH) {
             Vec d[2 * MAX_DEGREE + 1], total, part = load(by + h);
+#pragma GCC unroll 9
             for (int m = 0; m <= 2 * l; ++m) {
                 d[m] = load(projected + at_j + m * s.Hp + h) - load(projected + at_i + m * s.Hp + h);
                 total = fma(d[m], d[m], total);
@@ -120,6 +129,7 @@ GAQ_INLINE void contractions_adjoint(const Job& job, const Layer& y, const float
                 part = select(outside(total / step, bound), Vec(), part / step);
             }
             part = part + part;
+#pragma GCC unroll 9
             for (int m = 0; m <= 2 * l; ++m) {
                 add_to(g + at_j + m * s.Hp + h, part * d[m]);
                 add_to(g + at_i + m * s.Hp + h, Vec(0.0f) - part * d[m]);

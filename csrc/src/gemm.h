@@ -10,7 +10,7 @@
 namespace gaq {
 namespace GAQ_ISA {
 
-constexpr int ROWS = WIDTH == 16 ? 12 : WIDTH == 8 ? 5 : 2;
+constexpr int ROWS = WIDTH == 16 ? 12 : WIDTH == 8 ? 6 : 2;
 constexpr int PARTS = LANES / WIDTH;  // vectors in a group of 16 outputs
 
 // The weights of 16 outputs for one input k, as floats.
@@ -84,9 +84,26 @@ struct ByteSource {
     GAQ_INLINE Vec at(int, int j, int part) const { return byte_value(words[part], 8 * j); }
 };
 
-// One block: R rows times B groups of 16 outputs.
+// Rows of a matrix that may lie in groups, as those of one degree of the vector features of many atoms.
+template <class T>
+struct RowsOf {
+    T* first;
+    size_t stride;
+    int group;
+    size_t jump;                   // from group to group
+    GAQ_INLINE RowsOf(T* p, size_t apart) : first(p), stride(apart), group(1), jump(apart) {}
+    GAQ_INLINE RowsOf(T* p, size_t apart, int rows, size_t groups_apart)
+        : first(p), stride(apart), group(rows), jump(groups_apart) {}
+    GAQ_INLINE T* operator[](int r) const {
+        return group == 1 ? first + r * jump : first + size_t(r / group) * jump + size_t(r % group) * stride;
+    }
+};
+using Rows = RowsOf<float>;
+using ConstRows = RowsOf<const float>;
+
+// One block: R rows, from `row` on, times B groups of 16 outputs.
 template <class Source, int R, int B>
-void float_block(const float* x, size_t stride, const Panel& panel, int block, float* y, size_t out_stride) {
+void float_block(const float* x, size_t stride, const Panel& panel, int block, const Rows& y, int row) {
     constexpr int N = B * PARTS;
     Vec total[R][N];
     Source first(panel, block), second(panel, B == 2 ? block + 1 : block);
@@ -106,40 +123,31 @@ void float_block(const float* x, size_t stride, const Panel& panel, int block, f
             }
         }
     }
-    for (int r = 0; r < R; ++r)
-        for (int n = 0; n < N; ++n) total[r][n].store(y + r * out_stride + n * WIDTH);
+    for (int r = 0; r < R; ++r) {
+        float* place = y[row + r] + block * LANES;
+        for (int n = 0; n < N; ++n) total[r][n].store(place + n * WIDTH);
+    }
 }
 
 template <class Source, int R>
-void float_rows(const float* x, size_t stride, const Panel& panel, float* y, size_t out_stride) {
+void float_rows(const float* x, size_t stride, const Panel& panel, const Rows& y, int row) {
     constexpr int B = WIDTH == 16 ? 2 : 1;
     const int blocks = panel.out / LANES;
     int b = 0;
-    for (; b + B <= blocks; b += B) float_block<Source, R, B>(x, stride, panel, b, y + b * LANES, out_stride);
-    for (; b < blocks; ++b) float_block<Source, R, 1>(x, stride, panel, b, y + b * LANES, out_stride);
+    for (; b + B <= blocks; b += B) float_block<Source, R, B>(x, stride, panel, b, y, row);
+    for (; b < blocks; ++b) float_block<Source, R, 1>(x, stride, panel, b, y, row);
 }
 
-// Call run<R>(first row) for blocks of nearly equal size, none larger than ROWS.
-template <class Run, int R = ROWS>
-struct Blocks {
-    static GAQ_INLINE void call(int size, const Run& run, int row) {
-        if (size == R) run.template rows<R>(row);
-        else Blocks<Run, R - 1>::call(size, run, row);
-    }
-};
-template <class Run>
-struct Blocks<Run, 0> {
-    static GAQ_INLINE void call(int, const Run&, int) {}
-};
-
+// Call run.rows<R>(first row) for blocks of R = ROWS rows as long as they last, then smaller ones.
 template <class Run>
 void in_blocks(int rows, const Run& run) {
-    const int blocks = (rows + ROWS - 1) / ROWS;
-    for (int b = 0, row = 0; b < blocks; ++b) {
-        const int size = (rows - row + blocks - b - 1) / (blocks - b);
-        Blocks<Run>::call(size, run, row);
-        row += size;
-    }
+    int row = 0;
+    while (rows - row >= ROWS && !(ROWS == 12 && rows - row > 12 && rows - row < 16)) run.template rows<ROWS>(row), row += ROWS;
+    if (ROWS > 9 && rows - row >= 9) run.template rows<ROWS < 9 ? 1 : 9>(row), row += 9;
+    if (ROWS > 6 && rows - row >= 6) run.template rows<ROWS < 6 ? 1 : 6>(row), row += 6;
+    if (ROWS > 4 && rows - row >= 4) run.template rows<ROWS < 4 ? 1 : 4>(row), row += 4;
+    if (ROWS > 2 && rows - row >= 2) run.template rows<ROWS < 2 ? 1 : 2>(row), row += 2;
+    for (; row < rows; ++row) run.template rows<1>(row);
 }
 
 template <class Source>
@@ -147,20 +155,19 @@ struct FloatRun {
     const float* x;
     size_t stride;
     const Panel& panel;
-    float* y;
-    size_t out_stride;
+    const Rows& y;
     template <int R>
     GAQ_INLINE void rows(int row) const {
-        float_rows<Source, R>(x + row * stride, stride, panel, y + row * out_stride, out_stride);
+        float_rows<Source, R>(x + row * stride, stride, panel, y, row);
     }
 };
 
-// y = x . W, rows of x and y apart by stride and out_stride floats.
-inline void multiply(const Panel& panel, const float* x, size_t stride, float* y, size_t out_stride, int rows) {
+// y = x . W, rows of x apart by stride floats.
+inline void multiply(const Panel& panel, const float* x, size_t stride, const Rows& y, int rows) {
     switch (panel.kind) {
-        case Kind::float32: in_blocks(rows, FloatRun<FloatSource>{x, stride, panel, y, out_stride}); break;
-        case Kind::nibble: in_blocks(rows, FloatRun<NibbleSource>{x, stride, panel, y, out_stride}); break;
-        case Kind::byte: in_blocks(rows, FloatRun<ByteSource>{x, stride, panel, y, out_stride}); break;
+        case Kind::float32: in_blocks(rows, FloatRun<FloatSource>{x, stride, panel, y}); break;
+        case Kind::nibble: in_blocks(rows, FloatRun<NibbleSource>{x, stride, panel, y}); break;
+        case Kind::byte: in_blocks(rows, FloatRun<ByteSource>{x, stride, panel, y}); break;
     }
 }
 

@@ -67,8 +67,7 @@ struct Step {
 };
 
 template <Kind kind, bool narrow, int R, int B>
-void whole_block(const Codes& x, int row, const Panel& panel, int block, const float* scale, const float* bias, float* y,
-                 size_t out_stride) {
+void whole_block(const Codes& x, int row, const Panel& panel, int block, const float* scale, const float* bias, const Rows& y) {
     using S = Step<kind, narrow>;
     constexpr int N = B * PARTS;
     constexpr int32_t zero = kind == Kind::nibble ? 8 : 128;
@@ -97,7 +96,7 @@ void whole_block(const Codes& x, int row, const Panel& panel, int block, const f
     for (int n = 0; n < N; ++n) {
         const int o = block * LANES + n * WIDTH;
         const Vec s = load(scale + o), b = bias ? load(bias + o) : Vec();
-        for (int r = 0; r < R; ++r) fma(real(total[r][n]), s, b).store(y + r * out_stride + n * WIDTH);
+        for (int r = 0; r < R; ++r) fma(real(total[r][n]), s, b).store(y[row + r] + o);
     }
 }
 
@@ -106,32 +105,30 @@ struct WholeRun {
     const Codes& x;
     const Panel& panel;
     const float *scale, *bias;
-    float* y;
-    size_t out_stride;
+    const Rows& y;
     template <int R>
     GAQ_INLINE void rows(int row) const {
         constexpr int B = WIDTH == 16 ? 2 : 1;
         const int blocks = panel.out / LANES;
-        float* first = y + row * out_stride;
         int b = 0;
         for (; b + B <= blocks; b += B)
-            whole_block<kind, narrow, R, B>(x, row, panel, b, scale, bias, first + b * LANES, out_stride);
+            whole_block<kind, narrow, R, B>(x, row, panel, b, scale, bias, y);
         for (; b < blocks; ++b)
-            whole_block<kind, narrow, R, 1>(x, row, panel, b, scale, bias, first + b * LANES, out_stride);
+            whole_block<kind, narrow, R, 1>(x, row, panel, b, scale, bias, y);
     }
 };
 
 // y = (x . W) scale + bias for rows of codes, in whole numbers up to the scale.
-inline void multiply_codes(const Panel& panel, const Codes& x, bool narrow, const float* scale, const float* bias, float* y,
-                           size_t out_stride, int rows) {
+inline void multiply_codes(const Panel& panel, const Codes& x, bool narrow, const float* scale, const float* bias,
+                           const Rows& y, int rows) {
     if (panel.kind == Kind::nibble && narrow)
-        in_blocks(rows, WholeRun<Kind::nibble, HAS_NARROW>{x, panel, scale, bias, y, out_stride});
+        in_blocks(rows, WholeRun<Kind::nibble, HAS_NARROW>{x, panel, scale, bias, y});
     else if (panel.kind == Kind::nibble)
-        in_blocks(rows, WholeRun<Kind::nibble, false>{x, panel, scale, bias, y, out_stride});
+        in_blocks(rows, WholeRun<Kind::nibble, false>{x, panel, scale, bias, y});
     else if (narrow)
-        in_blocks(rows, WholeRun<Kind::byte, HAS_NARROW>{x, panel, scale, bias, y, out_stride});
+        in_blocks(rows, WholeRun<Kind::byte, HAS_NARROW>{x, panel, scale, bias, y});
     else
-        in_blocks(rows, WholeRun<Kind::byte, false>{x, panel, scale, bias, y, out_stride});
+        in_blocks(rows, WholeRun<Kind::byte, false>{x, panel, scale, bias, y});
 }
 
 // Codes of 16 values t = x / step that are whole already; returns their sum.

@@ -16,19 +16,19 @@ GAQ_INLINE Vec coded(Vec t, Vec low, Vec high) {
 GAQ_INLINE Mask outside(Vec t, Vec largest) { return abs(t) > largest + Vec(0.5f); }
 
 // y = x scale + bias in place.
-inline void finish(const Linear& map, float* y, size_t stride, int rows) {
+inline void finish(const Linear& map, const Rows& y, int rows) {
     if (!map.scale && !map.bias) return;
     for (int o = 0; o < map.forward.out; o += WIDTH) {
         const Vec s = map.scale ? load(map.scale + o) : Vec(1.0f), b = map.bias ? load(map.bias + o) : Vec();
-        for (int r = 0; r < rows; ++r) fma(load(y + r * stride + o), s, b).store(y + r * stride + o);
+        for (int r = 0; r < rows; ++r) fma(load(y[r] + o), s, b).store(y[r] + o);
     }
 }
 
-inline void apply(const Linear& map, const float* x, size_t stride, float* y, size_t out_stride, int rows, Scratch& z) {
+inline void apply(const Linear& map, const float* x, size_t stride, const Rows& y, int rows, Scratch& z) {
     const int in = map.forward.in;
     if (!map.bits) {
-        multiply(map.forward, x, stride, y, out_stride, rows);
-        finish(map, y, out_stride, rows);
+        multiply(map.forward, x, stride, y, rows);
+        finish(map, y, rows);
         return;
     }
     const Vec high(map.qmax), low(-map.qmax);
@@ -52,32 +52,36 @@ inline void apply(const Linear& map, const float* x, size_t stride, float* y, si
     z.clipped[map.quantizer] += uint64_t(clipped);
     z.seen[map.quantizer] += uint64_t(rows) * uint64_t(in);
     if (real) {
-        multiply(map.forward, z.rows, in, y, out_stride, rows);
-        finish(map, y, out_stride, rows);
+        multiply(map.forward, z.rows, in, y, rows);
+        finish(map, y, rows);
     } else {
-        multiply_codes(map.forward, Codes{z.narrow, z.wide, z.sum}, narrow, map.scale, map.bias, y, out_stride, rows);
+        multiply_codes(map.forward, Codes{z.narrow, z.wide, z.sum}, narrow, map.scale, map.bias, y, rows);
     }
 }
 
 // dx += dy/dx^T dy, or dx = with `fresh`; x is what the map was applied to. Straight through the rounding where x is
 // within the range of the codes, zero beyond.
-inline void adjoint(const Linear& map, const float* x, size_t stride, const float* dy, size_t dy_stride, float* dx,
-                    size_t dx_stride, int rows, bool fresh, Scratch& z) {
+inline void adjoint(const Linear& map, const float* x, size_t stride, const ConstRows& dy, float* dx, size_t dx_stride,
+                    int rows, bool fresh, Scratch& z) {
     const int in = map.forward.in, out = map.forward.out;
-    const float* given = dy;
-    size_t given_stride = dy_stride;
-    if (map.scale) {
-        for (int r = 0; r < rows; ++r)
-            for (int o = 0; o < out; o += WIDTH)
-                (load(dy + r * dy_stride + o) * load(map.scale + o)).store(z.rows + size_t(r) * out + o);
+    const float* given = dy.first;
+    size_t given_stride = dy.jump;
+    if (map.scale || dy.group > 1) {
+        for (int r = 0; r < rows; ++r) {
+            const float* row = dy[r];
+            for (int o = 0; o < out; o += WIDTH) {
+                const Vec d = load(row + o);
+                (map.scale ? d * load(map.scale + o) : d).store(z.rows + size_t(r) * out + o);
+            }
+        }
         given = z.rows;
         given_stride = out;
     }
     if (!map.bits && fresh) {
-        multiply(map.backward, given, given_stride, dx, dx_stride, rows);
+        multiply(map.backward, given, given_stride, Rows(dx, dx_stride), rows);
         return;
     }
-    multiply(map.backward, given, given_stride, z.more, in, rows);
+    multiply(map.backward, given, given_stride, Rows(z.more, in), rows);
     const Vec bound(map.qmax);
     for (int r = 0; r < rows; ++r)
         for (int k = 0; k < in; k += WIDTH) {

@@ -14,8 +14,7 @@ constexpr int MAX_COMPONENTS = 24;
 inline constexpr int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
 inline constexpr int first_component(int degree) { return degree * degree - 1; }
 
-// Channels padded: a feature of F channels takes Fp floats, the rest zero. Vector features lie degree by degree:
-// [degree][atom][component][Cp], so that the rows of one degree are one matrix.
+// Channels padded: a feature of F channels takes Fp floats, the rest zero.
 struct Shape {
     int F, C, L, M, H, T;          // scalars, vectors, max degree, components, heads, layers
     int Fp, Cp, Hp, G;             // padded; G = L Cp, gates of all degrees

@@ -123,36 +123,45 @@ inline void make_unit_adjoint(const Model& m, const float* q, const float* norms
     }
 }
 
-// The rounded vector features of atoms [begin, end), one degree at a time, and what is done with them.
+// Rows of one degree in an array (atoms, M, width), from an atom on.
+template <class T>
+GAQ_INLINE RowsOf<T> degree_rows(const Shape& s, T* array, int l, size_t atom, int width) {
+    return RowsOf<T>(array + vector_place(l, s.M, atom, width), width, 2 * l + 1, size_t(s.M) * width);
+}
+
+// Call use(degree, rounded rows one after the other, how many) for the vector features of atoms [begin, end).
 template <class Use>
-void with_rounded(Job& job, const Rounding* formats, float* v, int begin, int end, float* buffer, Scratch& z, Use use) {
+void with_rounded(Job& job, const Rounding* formats, const float* v, int begin, int end, float* buffer, Scratch& z, Use use) {
     const Shape& s = job.model->shape;
+    const int atoms = end - begin;
+    const size_t jump = size_t(s.M) * s.Cp;
     for (int l = 1, frame = 0; l <= s.L; frame += (2 * l + 1) * (2 * l + 1), ++l) {
         const Rounding& format = formats[l - 1];
-        const float* rows = v + vector_place(l, job.plan.atoms, begin, s.Cp);
-        if (format.format != Format::none) {
+        const float* first = v + vector_place(l, s.M, begin, s.Cp);
+        const size_t span = size_t(2 * l + 1) * s.Cp;
+        if (format.format != Format::none)
             round_vectors(format, l, job.state.frames + size_t(begin) * job.state.frame_stride + frame,
-                          job.state.frame_stride, rows, buffer, end - begin, s.Cp, z);
-            rows = buffer;
-        }
-        use(l, rows, (end - begin) * (2 * l + 1));
+                          job.state.frame_stride, first, jump, buffer, atoms, s.Cp, z);
+        else
+            for (int i = 0; i < atoms; ++i) __builtin_memcpy(buffer + i * span, first + i * jump, span * sizeof(float));
+        use(l, buffer, atoms * (2 * l + 1));
     }
 }
 
 // gv += adjoint of the rounding, of a gradient `g` of one degree's rounded rows.
 inline void rounded_adjoint(Job& job, const Rounding& format, int l, const float* v, const float* g, int begin, int end) {
     const Shape& s = job.model->shape;
-    float* place = job.state.gv + vector_place(l, job.plan.atoms, begin, s.Cp);
-    const int rows = (end - begin) * (2 * l + 1);
+    const size_t jump = size_t(s.M) * s.Cp, span = size_t(2 * l + 1) * s.Cp, place = vector_place(l, s.M, begin, s.Cp);
+    float* gv = job.state.gv + place;
     if (format.format == Format::none) {
-        for (size_t c = 0; c < size_t(rows) * s.Cp; c += WIDTH) add_to(place + c, load(g + c));
+        for (int i = 0; i < end - begin; ++i)
+            for (size_t c = 0; c < span; c += WIDTH) add_to(gv + i * jump + c, load(g + i * span + c));
         return;
     }
     int frame = 0;
     for (int k = 1; k < l; ++k) frame += (2 * k + 1) * (2 * k + 1);
     round_vectors_adjoint(format, l, job.state.frames + size_t(begin) * job.state.frame_stride + frame,
-                          job.state.frame_stride, v + vector_place(l, job.plan.atoms, begin, s.Cp), g, place, end - begin,
-                          s.Cp);
+                          job.state.frame_stride, v + place, jump, g, gv, end - begin, s.Cp);
 }
 
 inline void prepare(Job& job, int layer, int begin, int end, Scratch& z) {
@@ -164,19 +173,19 @@ inline void prepare(Job& job, int layer, int begin, int end, Scratch& z) {
     const size_t at = begin, gates = s.Fp + s.G;
     float* h = z.a;
     normalize(y.first, t.x + at * s.Fp, h, rows, s.F, s.Fp, s.Fp);
-    apply(y.query, h, s.Fp, t.query + at * s.Fp, s.Fp, rows, z);
-    apply(y.key, h, s.Fp, t.key + at * s.Fp, s.Fp, rows, z);
-    apply(y.value, h, s.Fp, t.value + at * gates, gates, rows, z);
+    apply(y.query, h, s.Fp, Rows(t.query + at * s.Fp, s.Fp), rows, z);
+    apply(y.key, h, s.Fp, Rows(t.key + at * s.Fp, s.Fp), rows, z);
+    apply(y.value, h, s.Fp, Rows(t.value + at * gates, gates), rows, z);
     if (s.robust) {
         make_unit(m, t.query + at * s.Fp, t.query_norm + at * s.Hp, y.temperature, rows);
         make_unit(m, t.key + at * s.Fp, t.key_norm + at * s.Hp, nullptr, rows);
     }
     with_rounded(job, y.feature, t.v, begin, end, z.b, z, [&](int l, const float* v, int count) {
-        apply(y.mix[l - 1], v, s.Cp, t.mixed + vector_place(l, job.plan.atoms, at, s.Cp), s.Cp, count, z);
-        apply(y.project[l - 1], v, s.Cp, t.projected + vector_place(l, job.plan.atoms, at, s.Hp), s.Hp, count, z);
-        clear(t.vector_message + vector_place(l, job.plan.atoms, at, s.Cp), size_t(count) * s.Cp);
+        apply(y.mix[l - 1], v, s.Cp, degree_rows(s, t.mixed, l, at, s.Cp), count, z);
+        apply(y.project[l - 1], v, s.Cp, degree_rows(s, t.projected, l, at, s.Hp), count, z);
     });
     clear(t.message + at * s.Fp, size_t(rows) * s.Fp);
+    clear(t.vector_message + at * s.M * s.Cp, size_t(rows) * s.M * s.Cp);
     for (size_t n = 0; n < size_t(rows) * s.Hp; ++n) t.total[at * s.Hp + n] = 1.0f;
 }
 
@@ -194,16 +203,15 @@ inline void prepare_adjoint(Job& job, int layer, int begin, int end, Scratch& z)
         make_unit_adjoint(m, t.key + at * s.Fp, t.key_norm + at * s.Hp, nullptr, g.g_key + at * s.Fp, rows);
     }
     normalize(y.first, t.x + at * s.Fp, h, rows, s.F, s.Fp, s.Fp);
-    adjoint(y.query, h, s.Fp, g.g_query + at * s.Fp, s.Fp, dh, s.Fp, rows, true, z);
-    adjoint(y.key, h, s.Fp, g.g_key + at * s.Fp, s.Fp, dh, s.Fp, rows, false, z);
-    adjoint(y.value, h, s.Fp, g.g_value + at * gates, gates, dh, s.Fp, rows, false, z);
+    adjoint(y.query, h, s.Fp, ConstRows(g.g_query + at * s.Fp, s.Fp), dh, s.Fp, rows, true, z);
+    adjoint(y.key, h, s.Fp, ConstRows(g.g_key + at * s.Fp, s.Fp), dh, s.Fp, rows, false, z);
+    adjoint(y.value, h, s.Fp, ConstRows(g.g_value + at * gates, gates), dh, s.Fp, rows, false, z);
     normalize_adjoint(y.first, t.x + at * s.Fp, dh, s.Fp, g.gx + at * s.Fp, rows, s.F, s.Fp);
     for (int l = 1; l <= s.L; ++l) {
         const int count = rows * (2 * l + 1);
-        const size_t place = vector_place(l, job.plan.atoms, at, s.Cp);
-        adjoint(y.mix[l - 1], nullptr, 0, g.g_mixed + place, s.Cp, z.c, s.Cp, count, true, z);
-        adjoint(y.project[l - 1], nullptr, 0, g.g_projected + vector_place(l, job.plan.atoms, at, s.Hp), s.Hp, z.c, s.Cp,
-                count, false, z);
+        const float *mixed = g.g_mixed, *projected = g.g_projected;
+        adjoint(y.mix[l - 1], nullptr, 0, degree_rows(s, mixed, l, at, s.Cp), z.c, s.Cp, count, true, z);
+        adjoint(y.project[l - 1], nullptr, 0, degree_rows(s, projected, l, at, s.Hp), z.c, s.Cp, count, false, z);
         rounded_adjoint(job, y.feature[l - 1], l, t.v, z.c, begin, end);
     }
 }

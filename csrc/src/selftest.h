@@ -41,7 +41,8 @@ inline bool works() {
             }
         for (int kind = 0; kind < 2; ++kind) {
             const Panel panel = {kind ? Kind::byte : Kind::nibble, IN, OUT, words[kind]};
-            multiply_codes(panel, Codes{narrow[0], wide[0], total}, HAS_NARROW && high == 127, ones, nullptr, result[0], OUT, 2);
+            multiply_codes(panel, Codes{narrow[0], wide[0], total}, HAS_NARROW && high == 127, ones, nullptr,
+                           Rows(result[0], OUT), 2);
             for (int r = 0; r < 2; ++r)
                 for (int o = 0; o < OUT; ++o) {
                     int64_t expected = 0;

@@ -42,7 +42,7 @@ struct Near {                      // pairs within the cutoff, in the order of P
     int32_t *begin, *end;          // of each task
 };
 
-struct Activations {               // of one layer, kept for the backward pass; vectors lie degree by degree
+struct Activations {               // of one layer, kept for the backward pass; vectors are (atoms, M, Cp)
     float *x, *v;                  // input of the attention
     float *query, *key;            // unit for each head, temperature in the query (robust); plain (so3krates)
     float *query_norm, *key_norm;  // (atoms, Hp) factors that made them unit
@@ -89,8 +89,9 @@ struct Job {
     bool gradients;
 };
 
-inline size_t vector_place(int degree, size_t atoms, size_t atom, int width) {
-    return (size_t(first_component(degree)) * atoms + atom * size_t(2 * degree + 1)) * size_t(width);
+// Where an atom's components of a degree begin in an array (atoms, M, width).
+inline size_t vector_place(int degree, int components, size_t atom, int width) {
+    return (atom * size_t(components) + size_t(first_component(degree))) * size_t(width);
 }
 
 // One kernel set for each instruction set. Phases of atoms act on [begin, end); phases of pairs on one task.

@@ -38,18 +38,15 @@ inline void gather(Job& job, int layer, int begin, int end, Scratch& z) {
         for (int c = 0; c < s.Cp; c += WIDTH) {
             const Vec share = spread(total, m.vector_heads.of_channel + c, s.H);
             for (int l = 1; l <= s.L; ++l) {
-                float* place = t.vector_message + vector_place(l, job.plan.atoms, i, s.Cp) + c;
+                float* place = t.vector_message + vector_place(l, s.M, i, s.Cp) + c;
                 for (int k = 0; k <= 2 * l; ++k) (load(place + k * s.Cp) * share).store(place + k * s.Cp);
             }
         }
     }
-    apply(m.layers[layer].output, t.message + at * s.Fp, s.Fp, t.x2 + at * s.Fp, s.Fp, rows, z);
+    apply(m.layers[layer].output, t.message + at * s.Fp, s.Fp, Rows(t.x2 + at * s.Fp, s.Fp), rows, z);
     for (size_t c = at * s.Fp; c < size_t(end) * s.Fp; c += WIDTH) add_to(t.x2 + c, load(t.x + c));
-    for (int l = 1; l <= s.L; ++l) {
-        const size_t first = vector_place(l, job.plan.atoms, at, s.Cp), count = size_t(rows) * (2 * l + 1) * s.Cp;
-        for (size_t c = first; c < first + count; c += WIDTH)
-            (load(t.v + c) + load(t.vector_message + c)).store(t.v2 + c);
-    }
+    for (size_t c = at * s.M * s.Cp; c < size_t(end) * s.M * s.Cp; c += WIDTH)
+        (load(t.v + c) + load(t.vector_message + c)).store(t.v2 + c);
 }
 
 inline void finish(Job& job, int layer, int begin, int end, Scratch& z) {
@@ -63,20 +60,20 @@ inline void finish(Job& job, int layer, int begin, int end, Scratch& z) {
     float *input = z.a, *change = z.c;
     normalize(y.second, t.x2 + at * s.Fp, input, rows, s.F, s.Fp, width);
     with_rounded(job, y.update, t.v2, begin, end, z.b, z, [&](int l, const float* v, int count) {
-        float* pq = t.products + vector_place(l, job.plan.atoms, at, 2 * s.Cp);
-        apply(y.pair[l - 1], v, s.Cp, pq, 2 * s.Cp, count, z);
+        const Rows pq = degree_rows(s, t.products, l, at, 2 * s.Cp);
+        apply(y.pair[l - 1], v, s.Cp, pq, count, z);
         for (int i = 0; i < rows; ++i)
             for (int c = 0; c < s.Cp; c += WIDTH) {
-                const float* row = pq + size_t(i) * (2 * l + 1) * 2 * s.Cp + c;
+                const float* row = pq.first + i * pq.jump + c;
                 Vec total;
                 for (int k = 0; k <= 2 * l; ++k) total = fma(load(row + k * 2 * s.Cp), load(row + k * 2 * s.Cp + s.Cp), total);
                 total.store(input + size_t(i) * width + s.Fp + (l - 1) * s.Cp + c);
             }
     });
     float* hidden = t.hidden + at * s.Fp;
-    apply(y.expand, input, width, hidden, s.Fp, rows, z);
+    apply(y.expand, input, width, Rows(hidden, s.Fp), rows, z);
     silu(hidden, z.d, size_t(rows) * s.Fp);
-    apply(y.shrink, z.d, s.Fp, change, width, rows, z);
+    apply(y.shrink, z.d, s.Fp, Rows(change, width), rows, z);
     for (int i = 0; i < rows; ++i) {
         const float* row = change + size_t(i) * width;
         for (int c = 0; c < s.Fp; c += WIDTH) {
@@ -87,8 +84,8 @@ inline void finish(Job& job, int layer, int begin, int end, Scratch& z) {
         for (int l = 1; l <= s.L; ++l)
             for (int c = 0; c < s.Cp; c += WIDTH) {
                 const Vec gate = load(row + s.Fp + (l - 1) * s.Cp + c);
-                const size_t place = vector_place(l, job.plan.atoms, at + i, s.Cp) + c;
-                const float* q = t.products + vector_place(l, job.plan.atoms, at + i, 2 * s.Cp) + s.Cp + c;
+                const size_t place = vector_place(l, s.M, at + i, s.Cp) + c;
+                const float* q = t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + s.Cp + c;
                 for (int k = 0; k <= 2 * l; ++k)
                     fma(gate, load(q + k * 2 * s.Cp), load(t.v2 + place + k * s.Cp)).store(next.v + place + k * s.Cp);
             }
@@ -110,26 +107,26 @@ inline void interaction_adjoint(Job& job, int layer, int begin, int end, Scratch
         __builtin_memcpy(row, g.gx + (at + i) * s.Fp, s.Fp * sizeof(float));
         for (int l = 1; l <= s.L; ++l)
             for (int c = 0; c < s.Cp; c += WIDTH) {
-                const float* gv = g.gv + vector_place(l, job.plan.atoms, at + i, s.Cp) + c;
-                const float* q = t.products + vector_place(l, job.plan.atoms, at + i, 2 * s.Cp) + s.Cp + c;
+                const float* gv = g.gv + vector_place(l, s.M, at + i, s.Cp) + c;
+                const float* q = t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + s.Cp + c;
                 Vec total;
                 for (int k = 0; k <= 2 * l; ++k) total = fma(load(gv + k * s.Cp), load(q + k * 2 * s.Cp), total);
                 total.store(row + s.Fp + (l - 1) * s.Cp + c);
             }
     }
     silu(t.hidden + at * s.Fp, hidden, size_t(rows) * s.Fp);
-    adjoint(y.shrink, hidden, s.Fp, change, width, products, s.Fp, rows, true, z);
+    adjoint(y.shrink, hidden, s.Fp, ConstRows(change, width), products, s.Fp, rows, true, z);
     silu_adjoint(t.hidden + at * s.Fp, products, size_t(rows) * s.Fp);
     normalize(y.second, t.x2 + at * s.Fp, input, rows, s.F, s.Fp, width);
     for (int i = 0; i < rows; ++i)  // the invariants, which the range of the codes is checked against
         for (int l = 1; l <= s.L; ++l)
             for (int c = 0; c < s.Cp; c += WIDTH) {
-                const float* row = t.products + vector_place(l, job.plan.atoms, at + i, 2 * s.Cp) + c;
+                const float* row = t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + c;
                 Vec total;
                 for (int k = 0; k <= 2 * l; ++k) total = fma(load(row + k * 2 * s.Cp), load(row + k * 2 * s.Cp + s.Cp), total);
                 total.store(input + size_t(i) * width + s.Fp + (l - 1) * s.Cp + c);
             }
-    adjoint(y.expand, input, width, products, s.Fp, change, width, rows, true, z);
+    adjoint(y.expand, input, width, ConstRows(products, s.Fp), change, width, rows, true, z);
     normalize_adjoint(y.second, t.x2 + at * s.Fp, change, width, g.gx + at * s.Fp, rows, s.F, s.Fp);
     for (int l = 1; l <= s.L; ++l) {
         const int n = 2 * l + 1;
@@ -137,15 +134,15 @@ inline void interaction_adjoint(Job& job, int layer, int begin, int end, Scratch
             for (int c = 0; c < s.Cp; c += WIDTH) {
                 const Vec by_invariant = load(change + size_t(i) * width + s.Fp + (l - 1) * s.Cp + c);
                 const Vec gate = load(t.gates + (at + i) * s.G + (l - 1) * s.Cp + c);
-                const float* gv = g.gv + vector_place(l, job.plan.atoms, at + i, s.Cp) + c;
-                const float* pq = t.products + vector_place(l, job.plan.atoms, at + i, 2 * s.Cp) + c;
+                const float* gv = g.gv + vector_place(l, s.M, at + i, s.Cp) + c;
+                const float* pq = t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + c;
                 float* d = products + size_t(i) * n * 2 * s.Cp + c;
                 for (int k = 0; k < n; ++k) {
                     (by_invariant * load(pq + k * 2 * s.Cp + s.Cp)).store(d + k * 2 * s.Cp);
                     fma(by_invariant, load(pq + k * 2 * s.Cp), gate * load(gv + k * s.Cp)).store(d + k * 2 * s.Cp + s.Cp);
                 }
             }
-        adjoint(y.pair[l - 1], nullptr, 0, products, 2 * s.Cp, hidden, s.Cp, rows * n, true, z);
+        adjoint(y.pair[l - 1], nullptr, 0, ConstRows(products, 2 * s.Cp), hidden, s.Cp, rows * n, true, z);
         rounded_adjoint(job, y.update[l - 1], l, t.v2, hidden, begin, end);
     }
 }
@@ -158,25 +155,26 @@ inline void finish_adjoint(Job& job, int layer, int begin, int end, Scratch& z) 
     const int rows = end - begin;
     const size_t at = begin, gates = s.Fp + s.G;
     interaction_adjoint(job, layer, begin, end, z);
-    adjoint(m.layers[layer].output, t.message + at * s.Fp, s.Fp, g.gx + at * s.Fp, s.Fp, g.g_message + at * s.Fp, s.Fp, rows,
-            true, z);
+    adjoint(m.layers[layer].output, t.message + at * s.Fp, s.Fp, ConstRows(g.gx + at * s.Fp, s.Fp),
+            g.g_message + at * s.Fp, s.Fp, rows, true, z);
     for (int i = begin; s.robust && i < end; ++i) {  // sum over neighbours of a times its gradient, from the messages
         float *share = g.g_share + size_t(i) * s.Hp, *part = z.small;
         head_products(m.scalar_heads, s.H, g.g_message + size_t(i) * s.Fp, t.message + size_t(i) * s.Fp, share);
-        for (int l = 1; l <= s.L; ++l)
-            for (int k = 0; k <= 2 * l; ++k) {
-                const size_t place = vector_place(l, job.plan.atoms, i, s.Cp) + size_t(k) * s.Cp;
-                head_products(m.vector_heads, s.H, g.gv + place, t.vector_message + place, part);
-                for (int h = 0; h < s.H; ++h) share[h] += part[h];
+        by_head(m.vector_heads, s.H, part, [&](int c) {
+            Vec total;
+            for (int k = 0; k < s.M; ++k) {
+                const size_t place = (size_t(i) * s.M + k) * s.Cp + c;
+                total = fma(load(g.gv + place), load(t.vector_message + place), total);
             }
+            return total;
+        });
+        for (int h = 0; h < s.H; ++h) share[h] += part[h];
     }
     clear(g.g_query + at * s.Fp, size_t(rows) * s.Fp);
     clear(g.g_key + at * s.Fp, size_t(rows) * s.Fp);
     clear(g.g_value + at * gates, rows * gates);
-    for (int l = 1; l <= s.L; ++l) {
-        clear(g.g_mixed + vector_place(l, job.plan.atoms, at, s.Cp), size_t(rows) * (2 * l + 1) * s.Cp);
-        clear(g.g_projected + vector_place(l, job.plan.atoms, at, s.Hp), size_t(rows) * (2 * l + 1) * s.Hp);
-    }
+    clear(g.g_mixed + at * s.M * s.Cp, size_t(rows) * s.M * s.Cp);
+    clear(g.g_projected + at * s.M * s.Hp, size_t(rows) * s.M * s.Hp);
 }
 
 // Energies without unit, and the gradient of their sum by the last features.
@@ -186,18 +184,17 @@ inline void readout(Job& job, int begin, int end, Scratch& z) {
     State& g = job.state;
     const float* x = g.layer[s.T].x + size_t(begin) * s.Fp;
     const int rows = end - begin, width = m.hidden.forward.out;
-    apply(m.hidden, x, s.Fp, z.a, width, rows, z);
+    apply(m.hidden, x, s.Fp, Rows(z.a, width), rows, z);
     silu(z.a, z.b, size_t(rows) * width);
-    apply(m.last, z.b, width, z.c, LANES, rows, z);
+    apply(m.last, z.b, width, Rows(z.c, LANES), rows, z);
     for (int i = 0; i < rows; ++i) g.energy[begin + i] = z.c[size_t(i) * LANES];
     if (!job.gradients) return;
     clear(z.c, size_t(rows) * LANES);
     for (int i = 0; i < rows; ++i) z.c[size_t(i) * LANES] = 1.0f;
-    adjoint(m.last, z.b, width, z.c, LANES, z.d, width, rows, true, z);
+    adjoint(m.last, z.b, width, ConstRows(z.c, LANES), z.d, width, rows, true, z);
     silu_adjoint(z.a, z.d, size_t(rows) * width);
-    adjoint(m.hidden, x, s.Fp, z.d, width, g.gx + size_t(begin) * s.Fp, s.Fp, rows, true, z);
-    for (int l = 1; l <= s.L; ++l)
-        clear(g.gv + vector_place(l, job.plan.atoms, begin, s.Cp), size_t(rows) * (2 * l + 1) * s.Cp);
+    adjoint(m.hidden, x, s.Fp, ConstRows(z.d, width), g.gx + size_t(begin) * s.Fp, s.Fp, rows, true, z);
+    clear(g.gv + size_t(begin) * s.M * s.Cp, size_t(rows) * s.M * s.Cp);
 }
 
 }  // namespace GAQ_ISA

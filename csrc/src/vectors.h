@@ -110,45 +110,45 @@ GAQ_INLINE void adjoint_one(const Rounding& r, const float* D, const float* v, c
     for (int a = 0; a < n; ++a) add_to(dv + a * Cp + c, y[a]);
 }
 
-// Values of `atoms` atoms of one degree, rows (atoms, n, Cp); D steps by `frame` floats from atom to atom.
+// Values of `atoms` atoms of one degree: `v` lies (n, Cp) for each, apart by `jump` floats, `out` one after the other; D steps
+// by `frame` floats from atom to atom.
 template <int n>
-void round_degree(const Rounding& r, const float* D, size_t frame, const float* v, float* out, int atoms, int Cp, Scratch& z) {
+void round_degree(const Rounding& r, const float* D, size_t frame, const float* v, size_t jump, float* out, int atoms, int Cp,
+                  Scratch& z) {
     int64_t clipped = 0;
     for (int i = 0; i < atoms; ++i)
         for (int c = 0; c < Cp; c += WIDTH)
-            clipped += round_one<n>(r, D + i * frame, v + size_t(i) * n * Cp, out + size_t(i) * n * Cp, Cp, c);
+            clipped += round_one<n>(r, D + i * frame, v + i * jump, out + size_t(i) * n * Cp, Cp, c);
     z.clipped[r.quantizer] += uint64_t(clipped);
     z.seen[r.quantizer] += uint64_t(atoms) * uint64_t(Cp) * (r.format == Format::mddq ? 1 : n);
 }
 
 template <int n>
-void adjoint_degree(const Rounding& r, const float* D, size_t frame, const float* v, const float* g, float* dv, int atoms,
-                    int Cp) {
+void adjoint_degree(const Rounding& r, const float* D, size_t frame, const float* v, size_t jump, const float* g, float* dv,
+                    int atoms, int Cp) {
     for (int i = 0; i < atoms; ++i)
-        for (int c = 0; c < Cp; c += WIDTH) {
-            const size_t place = size_t(i) * n * Cp;
-            adjoint_one<n>(r, D + i * frame, v + place, g + place, dv + place, Cp, c);
-        }
+        for (int c = 0; c < Cp; c += WIDTH)
+            adjoint_one<n>(r, D + i * frame, v + i * jump, g + size_t(i) * n * Cp, dv + i * jump, Cp, c);
 }
 
-inline void round_vectors(const Rounding& r, int degree, const float* D, size_t frame, const float* v, float* out, int atoms,
-                          int Cp, Scratch& z) {
+inline void round_vectors(const Rounding& r, int degree, const float* D, size_t frame, const float* v, size_t jump, float* out,
+                          int atoms, int Cp, Scratch& z) {
     switch (degree) {
-        case 1: round_degree<3>(r, D, frame, v, out, atoms, Cp, z); break;
-        case 2: round_degree<5>(r, D, frame, v, out, atoms, Cp, z); break;
-        case 3: round_degree<7>(r, D, frame, v, out, atoms, Cp, z); break;
-        default: round_degree<9>(r, D, frame, v, out, atoms, Cp, z); break;
+        case 1: round_degree<3>(r, D, frame, v, jump, out, atoms, Cp, z); break;
+        case 2: round_degree<5>(r, D, frame, v, jump, out, atoms, Cp, z); break;
+        case 3: round_degree<7>(r, D, frame, v, jump, out, atoms, Cp, z); break;
+        default: round_degree<9>(r, D, frame, v, jump, out, atoms, Cp, z); break;
     }
 }
 
-// dv += (dQ/dv)^T g.
-inline void round_vectors_adjoint(const Rounding& r, int degree, const float* D, size_t frame, const float* v,
+// dv += (dQ/dv)^T g, dv as v and g as `out` above.
+inline void round_vectors_adjoint(const Rounding& r, int degree, const float* D, size_t frame, const float* v, size_t jump,
                                   const float* g, float* dv, int atoms, int Cp) {
     switch (degree) {
-        case 1: adjoint_degree<3>(r, D, frame, v, g, dv, atoms, Cp); break;
-        case 2: adjoint_degree<5>(r, D, frame, v, g, dv, atoms, Cp); break;
-        case 3: adjoint_degree<7>(r, D, frame, v, g, dv, atoms, Cp); break;
-        default: adjoint_degree<9>(r, D, frame, v, g, dv, atoms, Cp); break;
+        case 1: adjoint_degree<3>(r, D, frame, v, jump, g, dv, atoms, Cp); break;
+        case 2: adjoint_degree<5>(r, D, frame, v, jump, g, dv, atoms, Cp); break;
+        case 3: adjoint_degree<7>(r, D, frame, v, jump, g, dv, atoms, Cp); break;
+        default: adjoint_degree<9>(r, D, frame, v, jump, g, dv, atoms, Cp); break;
     }
 }
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gaq.data import Frames
-from gaq.engine.native import deployed
+from gaq.engine.backend import on_backend
 from gaq.errors import ConfigError, DataError
 from gaq.forcefield import ForceField
 from gaq.graph import Predictor, Structure, build_graph
@@ -132,7 +132,7 @@ def audit(
     cutoff = _cutoff(subject, cutoff)
     spread = frames.spread(plan.frames)
     precise = subject.to(dtype=torch.float64) if isinstance(subject, ForceField) else subject
-    subject, reference = deployed(subject), None if reference is None else deployed(reference)
+    subject, reference = _deployed(subject), None if reference is None else _deployed(reference)
     figures = derivatives(precise, subject, spread, cutoff, plan, say)
     start = replace(frames[0], energy=None, forces=None)
     runs = [_simulations(subject, reference, start, cutoff, plan, step, say) for step in plan.timesteps_fs]
@@ -141,6 +141,10 @@ def audit(
         "source": frames.source, "source_fingerprint": frames.fingerprint, "frames": len(spread),
         "plan": asdict(plan) | {"timesteps_fs": list(plan.timesteps_fs)}, **judge(figures, runs, plan),
     }
+
+
+def _deployed(predict: Predictor) -> Predictor:
+    return on_backend(predict) if isinstance(predict, ForceField) else predict
 
 
 def judge(figures: dict[str, Any], runs: Sequence[dict[str, Any]], plan: Plan) -> dict[str, Any]:

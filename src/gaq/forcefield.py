@@ -77,7 +77,7 @@ class ForceField:
             StructureError: positions that are not finite; stress asked for without a periodic cell.
             GaqError: the model itself gives a result that is not finite.
         """
-        _check(graph, self.species)
+        check_graph(graph, self.species)
         if stress and not bool((torch.linalg.det(graph.cell).abs() > 0).all()):
             raise StructureError("stress needs a cell that is periodic in three directions")
         prediction = self.model(graph.to(self.device), stress=stress)
@@ -88,10 +88,19 @@ class ForceField:
 
     __call__ = predict
 
-    def calculator(self) -> "GaqCalculator":
-        """Return an ASE calculator: energy, free_energy, energies, forces, stress."""
+    def calculator(self, backend: str = "auto") -> "GaqCalculator":
+        """Return an ASE calculator: energy, free_energy, energies, forces, stress.
+
+        Args:
+            backend: "engine" for the native engine, "torch" for its definition, "auto" for the engine where there is one.
+
+        Raises:
+            ConfigError: an unknown backend.
+            EngineError: the engine was asked for, and is not installed or does not compute this model.
+        """
+        from gaq.engine.backend import on_backend
         from gaq.md.calculator import GaqCalculator
-        return GaqCalculator(self)
+        return GaqCalculator(on_backend(self, backend))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "ForceField":
         """Return a copy on another device or computing in another floating-point precision."""
@@ -210,7 +219,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _check(graph: Graph, known: tuple[int, ...]) -> None:
+def check_graph(graph: Graph, known: tuple[int, ...]) -> None:
+    """Refuse a graph without atoms, with coordinates that are not finite, or with elements that are not known.
+
+    Raises:
+        StructureError, SpeciesError: as said.
+    """
     if len(graph.species) == 0:
         raise StructureError("a graph needs at least one atom")
     if not bool(torch.isfinite(graph.positions).all() & torch.isfinite(graph.cell).all()):

@@ -25,6 +25,8 @@ def md(
     every: Annotated[int, typer.Option("--every", help="Steps between frames.")] = 10,
     seed: options.Seed = 0,
     resume: options.Resume = False,
+    backend: Annotated[str, typer.Option("--backend", help=(
+        "engine (native), torch, or auto: the engine where it computes this model."))] = "auto",
     device: options.Device = "cpu",
     threads: options.Threads = None,
 ) -> None:
@@ -42,7 +44,7 @@ def md(
         _warn(forcefield.provenance.get("audit"))
     with meter(f"{ensemble.upper()} with {forcefield.recipe.name}", steps_of(timestep), "starting") as told:
         result = run_md(forcefield, start, ensemble=ensemble, temperature_K=temperature, timestep_fs=timestep,
-                        steps=steps, every=every, out=out, seed=seed, resume=resume,
+                        steps=steps, every=every, out=out, seed=seed, resume=resume, backend=backend,
                         progress=lambda state: told(state.step, state.steps, f"{state.temperature_K:.0f} K"))
     _summary(result)
 

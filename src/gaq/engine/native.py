@@ -9,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from gaq.engine.blob import lower
-from gaq.engine.errors import BY_STATUS, EngineError, EngineMissing, NotLowered
-from gaq.engine.library import Facts, library
+from gaq.engine.errors import BY_STATUS, EngineError
+from gaq.engine.library import Dynamics, Facts, library
 from gaq.errors import StructureError
-from gaq.graph import Graph, Prediction, Predictor, Structure, build_graph
+from gaq.forcefield import ForceField, check_graph
+from gaq.graph import Graph, Prediction, Structure, build_graph
 
 if TYPE_CHECKING:
-    from gaq.forcefield import ForceField
+    from gaq.engine.dynamics import State
 
 MESSAGE = 512  # bytes of a reason
 ISA = "GAQ_ISA"  # environment variable that forces an instruction set
@@ -80,6 +81,16 @@ class NativeEngine:
         self._call("gaq_engine_compute", positions, energies, forces, virials)
         return energies, forces, virials
 
+    def advance(self, bath: Dynamics, steps: int, masses: NDArray[np.float64], batch: NDArray[np.int32], structures: int,
+                reference: NDArray[np.float64], state: "State") -> None:
+        """Go on for up to `steps` steps of molecular dynamics; `gaq_engine_run` of the header."""
+        shape = (self.atoms, 3)
+        if any(a.shape != shape or a.dtype != np.float64 or not a.flags.c_contiguous for a in (
+                reference, state.positions, state.velocities, state.forces)) or len(masses) != self.atoms:
+            raise StructureError(f"positions, velocities and forces must be float64 arrays of shape {shape}")
+        self._call("gaq_engine_run", ctypes.addressof(bath), steps, masses, batch, structures, reference, state.positions,
+                   state.velocities, state.forces, state.potential, state.kinetic)
+
     def saturation(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """Return how many values of each quantizer were beyond its range, and how many there were in all."""
         count = self.facts().quantizers
@@ -107,7 +118,7 @@ class NativeForceField:
         EngineMissing: the library was not built.
     """
 
-    def __init__(self, forcefield: "ForceField", threads: int = 1, isa: str | None = None) -> None:
+    def __init__(self, forcefield: ForceField, threads: int = 1, isa: str | None = None) -> None:
         self.forcefield = forcefield
         lowered = lower(forcefield.model)
         self.quantizers, self.table_error = lowered.quantizers, lowered.table_error
@@ -135,6 +146,7 @@ class NativeForceField:
             SpeciesError: an element the model was not trained on.
             StructureError: positions or results that are not finite; atoms at one place; stress without a cell.
         """
+        check_graph(graph, self.species)
         volume = torch.linalg.det(graph.cell).abs() if stress else None
         if volume is not None and not bool((volume > 0).all()):
             raise StructureError("stress needs a cell that is periodic in three directions")
@@ -155,18 +167,6 @@ class NativeForceField:
         """Return the share of clipped activations of each quantizer since the engine was made."""
         clipped, seen = self.engine.saturation()
         return [(name, float(c) / max(float(n), 1.0)) for name, c, n in zip(self.quantizers, clipped, seen, strict=True)]
-
-
-def deployed(predict: Predictor) -> Predictor:
-    """Return what a force field on the CPU is run with: the engine, where it computes the model; all else as it is."""
-    from gaq.forcefield import ForceField
-
-    if not isinstance(predict, ForceField) or predict.device.type != "cpu":
-        return predict
-    try:
-        return NativeForceField(predict)
-    except (EngineMissing, NotLowered):
-        return predict
 
 
 def _array(values: torch.Tensor, dtype: type) -> NDArray:

@@ -7,12 +7,14 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
+from numpy.typing import NDArray
 
 from gaq.errors import StructureError
 from gaq.graph import Structure
 from gaq.metrics.batches import checked_prediction
 
 if TYPE_CHECKING:
+    from gaq.engine.native import NativeForceField
     from gaq.forcefield import ForceField
 
 NEUTRAL = 1e-3  # e; partial charges from another program rarely sum to zero exactly
@@ -29,7 +31,7 @@ class GaqCalculator(Calculator):
     with periodicity in all three directions. Energies, forces and stress of an unchanged structure are kept.
 
     Args:
-        forcefield: the model that predicts.
+        forcefield: the model that predicts, on either backend.
 
     Raises (from any property):
         StructureError: no atoms, coordinates that are not finite, atoms at one place, or a net charge.
@@ -40,7 +42,7 @@ class GaqCalculator(Calculator):
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012, as ASE declares it
 
-    def __init__(self, forcefield: "ForceField") -> None:
+    def __init__(self, forcefield: "ForceField | NativeForceField") -> None:
         super().__init__()
         self.forcefield = forcefield
 
@@ -66,6 +68,11 @@ class GaqCalculator(Calculator):
             self.results["energies"] = prediction.atom_energies.cpu().numpy()
         if prediction.stress is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
+
+    def keep(self, atoms: Atoms, energy: float, forces: NDArray[np.float64]) -> None:
+        """Take results for `atoms` that came from elsewhere, so that they are not computed again."""
+        self.atoms = atoms.copy()
+        self.results = {"energy": energy, "free_energy": energy, "forces": forces}
 
 
 def structure_of(atoms: Atoms) -> Structure:

@@ -14,6 +14,8 @@ from ase.md.langevin import Langevin
 from ase.md.verlet import VelocityVerlet
 from numpy.typing import NDArray
 
+from gaq.engine.dynamics import Bath, NativeDynamics, State
+from gaq.engine.native import NativeForceField
 from gaq.errors import ConfigError, DataError, GaqError, Interrupted, did_you_mean
 from gaq.graph import Structure
 from gaq.md.calculator import GaqCalculator, atoms_of, structure_of
@@ -97,6 +99,7 @@ def run_md(
     resume: bool = False,
     friction_per_ps: float = 10.0,
     progress: Callable[[MDState], None] | None = None,
+    backend: str = "auto",
 ) -> MDResult:
     """Simulate `structure` and return energies, temperatures, drift and speed.
 
@@ -117,6 +120,8 @@ def run_md(
         resume: go on from the last frame of `out`, where it exists.
         friction_per_ps: Langevin friction in 1/ps.
         progress: called after each frame.
+        backend: "engine", "torch", or "auto", the engine where it computes this force field; another ASE calculator goes
+            its own way.
 
     Raises:
         ConfigError: a setting without meaning.
@@ -131,15 +136,22 @@ def run_md(
     """
     _check(ensemble, temperature_K, timestep_fs, steps, every, seed, friction_per_ps, resume and out is None)
     atoms = atoms_of(structure)
-    atoms.calc = forcefield if isinstance(forcefield, Calculator) else GaqCalculator(forcefield)
+    atoms.calc = _calculator(forcefield, backend)
     settings = {"ensemble": ensemble, "timestep_fs": repr(float(timestep_fs))}
-    dynamics: VelocityVerlet | Langevin = VelocityVerlet(atoms, timestep=timestep_fs * units.fs)
-    if ensemble == "nvt":
+    dynamics: VelocityVerlet | Langevin | NativeDynamics = VelocityVerlet(atoms, timestep=timestep_fs * units.fs)
+    native = getattr(atoms.calc, "forcefield", None)
+    if isinstance(native, NativeForceField):
+        freedom = _internal_freedom(atoms) if ensemble == "nve" else 3 * len(atoms)
+        dynamics = NativeDynamics(native, structure, atoms.get_masses(), Bath(
+            timestep=timestep_fs * units.fs, friction=friction_per_ps / (1000.0 * units.fs) if ensemble == "nvt" else 0.0,
+            temperature=units.kB * temperature_K, seed=seed,
+            hottest=0.5 * freedom * units.kB * (HOTTEST[0] + HOTTEST[1] * temperature_K) / len(atoms)))
+    elif ensemble == "nvt":
         dynamics = Langevin(atoms, timestep=timestep_fs * units.fs, temperature_K=temperature_K, fixcm=False,
                             friction=friction_per_ps / (1000.0 * units.fs))
     atoms.get_forces()  # a structure that the force field cannot take fails here, before any file is made
     with nullcontext() if out is None else Trajectory(out, structure, settings, resume) as trajectory:
-        run = _Run(atoms, dynamics, trajectory, steps, every, timestep_fs, temperature_K, seed)
+        run = _Run(atoms, dynamics, ensemble == "nve", trajectory, steps, every, timestep_fs, temperature_K, seed)
         run.start()
         run.advance(progress)
     return run.result()
@@ -150,7 +162,8 @@ class _Run:
     """The moving parts of one call of `run_md`; arguments as there."""
 
     atoms: Atoms
-    dynamics: VelocityVerlet | Langevin
+    dynamics: VelocityVerlet | Langevin | NativeDynamics
+    conserves: bool
     trajectory: Trajectory | None
     steps: int
     every: int
@@ -160,9 +173,10 @@ class _Run:
     step: int = 0
     samples: list[Sample] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)  # per step, one value for each block
+    forces: NDArray[np.float64] | None = None  # of the frame that the run goes on from
 
     def __post_init__(self) -> None:
-        self.conserves = isinstance(self.dynamics, VelocityVerlet)
+        self.state: State | None = None
         self.freedom = _internal_freedom(self.atoms) if self.conserves else 3 * len(self.atoms)
 
     def start(self) -> None:
@@ -175,7 +189,7 @@ class _Run:
         assert self.trajectory is not None
         self.atoms.set_positions(last.positions)
         self.atoms.set_momenta(last.momenta)
-        self.step = last.sample.step
+        self.step, self.forces = last.sample.step, last.forces
         self.samples = list(self.trajectory.samples)
         change = self.atoms.get_potential_energy() - last.sample.potential
         if not abs(change) < SAME_MODEL:
@@ -213,19 +227,45 @@ class _Run:
             final=structure_of(self.atoms), trajectory=None if self.trajectory is None else self.trajectory.path)
 
     def _block(self, count: int) -> None:
-        if isinstance(self.dynamics, Langevin):
-            self.dynamics.rng = np.random.default_rng([self.seed, self.step])  # type: ignore[assignment]
         begin = time.perf_counter()
+        if isinstance(self.dynamics, NativeDynamics):
+            self._native_block(self.dynamics, count)
+        else:
+            self._ase_block(self.dynamics, count)
+        self.seconds.append((time.perf_counter() - begin) / count)
+
+    def _native_block(self, dynamics: NativeDynamics, count: int) -> None:
+        try:
+            if self.state is None:
+                self.state = dynamics.start(self.atoms.get_positions(), self.atoms.get_velocities(), self.step)
+                # To the last bit those of the frame, which a run that goes on from it has to begin with.
+                self.state.forces[:] = self.atoms.get_forces() if self.forces is None else self.forces
+            dynamics.run(self.state, count)
+        except GaqError as error:
+            self.step = self.step if self.state is None else self.state.step
+            raise self._exploded(str(error)) from error
+        self.step = self.state.step
+        self.atoms.set_positions(self.state.positions)
+        self.atoms.set_velocities(self.state.velocities)
+        self.state.velocities[:] = self.atoms.get_velocities()  # as they come back from the momenta of a frame
+        self.atoms.calc.keep(self.atoms, float(self.state.potential[0]), self.state.forces.copy())
+        self._check_temperature()
+
+    def _ase_block(self, dynamics: VelocityVerlet | Langevin, count: int) -> None:
+        if isinstance(dynamics, Langevin):
+            dynamics.rng = np.random.default_rng([self.seed, self.step])  # type: ignore[assignment]
         for _ in range(count):
             try:
-                self.dynamics.step()
+                dynamics.step()
             except GaqError as error:
                 raise self._exploded(str(error)) from error
             self.step += 1
-            reached, bound = self._temperature(), HOTTEST[0] + HOTTEST[1] * self.temperature_K
-            if not reached < bound:
-                raise self._exploded(f"the temperature is {reached:.0f} K, and {bound:.0f} K is the bound")
-        self.seconds.append((time.perf_counter() - begin) / count)
+            self._check_temperature()
+
+    def _check_temperature(self) -> None:
+        reached, bound = self._temperature(), HOTTEST[0] + HOTTEST[1] * self.temperature_K
+        if not reached < bound:
+            raise self._exploded(f"the temperature is {reached:.0f} K, and {bound:.0f} K is the bound")
 
     def _record(self) -> None:
         sample = Sample(self.step, float(self.atoms.get_potential_energy()), float(self.atoms.get_kinetic_energy()))
@@ -248,6 +288,12 @@ class _Run:
         return UnstableTrajectory(f"the simulation exploded at step {self.step}, {self.step * self.timestep_fs:g} fs: "
                                   f"{reason}{kept}; try a shorter time step than {self.timestep_fs:g} fs, a relaxed "
                                   "start, or a more precise model")
+
+
+def _calculator(forcefield: "ForceField | Calculator", backend: str) -> Calculator:
+    if isinstance(forcefield, Calculator):
+        return forcefield
+    return forcefield.calculator(backend) if hasattr(forcefield, "calculator") else GaqCalculator(forcefield)
 
 
 def _check(ensemble: str, temperature_K: float, timestep_fs: float, steps: int, every: int, seed: int,

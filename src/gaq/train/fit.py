@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gaq.data import Frames, check_training_size, load_frames
-from gaq.engine.native import deployed
+from gaq.engine.backend import on_backend
 from gaq.errors import ConfigError, DataError
 from gaq.forcefield import ForceField, frozen, load
 from gaq.graph import Graph, Prediction, Structure, build_graph, collate
@@ -160,7 +160,7 @@ def lessons(frames: Sequence[Structure], labelled: Sequence[Graph], teacher: For
     share = schedule.distillation
     if not share:
         return list(labelled)
-    predict, random = deployed(teacher), np.random.default_rng(seed)
+    predict, random = on_backend(teacher), np.random.default_rng(seed)
     known = [taught(graph, predict(graph), share) for graph in labelled]
     copies = []
     for _ in range(schedule.displaced):

@@ -1,0 +1,72 @@
+// Shapes that are known when this is compiled, with the members of Shape: kernels of pairs are made for these too, because
+// loops of known length cost half. What they compute is the same.
+#pragma once
+
+#include "nodes.h"
+
+namespace gaq {
+namespace GAQ_ISA {
+
+template <int scalars, int vectors, int degree, int heads>
+struct Fixed {
+    static constexpr int L = degree, H = heads, M = (degree + 1) * (degree + 1) - 1;
+    static constexpr int Fp = scalars, Cp = vectors, Hp = padded(heads), G = degree * vectors, A = Hp, W = Fp + 2 * G + A;
+
+    static bool fits(const Shape& s) {
+        return s.robust && s.F == Fp && s.C == Cp && s.L == L && s.H == H;
+    }
+};
+
+template <class S>
+constexpr bool is_fixed = true;
+template <>
+constexpr bool is_fixed<Shape> = false;
+
+// The value of the head that each of a vector of channels belongs to, of `width` channels in all.
+template <class S>
+GAQ_INLINE Vec of_head(const S& s, const Heads& heads, int width, const float* values, int channel) {
+    if (is_fixed<S> && width / s.H % WIDTH == 0) return Vec(values[channel / (width / s.H)]);
+    return spread(values, heads.of_channel + channel, s.H);
+}
+
+// out[h] = sum over the channels of each head of term(channel); as by_head.
+template <class S, class Term>
+GAQ_INLINE void sum_heads(const S& s, const Heads& heads, int width, float* out, Term term) {
+    const int each = width / s.H;
+    if (!is_fixed<S> || (each % LANES != 0 && LANES % each != 0)) {
+        by_head(heads, s.H, out, term);
+        return;
+    }
+    Vec rows[4];
+#pragma GCC unroll 16
+    for (int h = 0; h < s.H; ++h) {
+        Vec total;
+        if (each % WIDTH == 0) {
+#pragma GCC unroll 16
+            for (int c = 0; c < each; c += WIDTH) total = total + term(h * each + c);
+        } else {  // several heads in one vector, which then has a segment for each
+            total = term(h * each / WIDTH * WIDTH) * load(heads.member + h * LANES + h * each % LANES / WIDTH * WIDTH);
+        }
+        rows[h % 4] = total;
+        if (h % 4 == 3) sum4(rows, out + h - 3);
+    }
+    if (s.H % 4) {
+        for (int h = s.H % 4; h < 4; ++h) rows[h] = Vec();
+        sum4(rows, out + s.H / 4 * 4);
+    }
+}
+
+// Run `work(shape)` with the fixed shape that fits, or with the model's.
+template <class Work>
+GAQ_INLINE void with_shape(const Shape& s, const Work& work) {
+    using Standard = Fixed<64, 32, 2, 4>;
+    using Slim = Fixed<64, 16, 2, 4>;
+    using Wide = Fixed<128, 32, 2, 4>;
+    if (Standard::fits(s)) work(Standard());
+    else if (Slim::fits(s)) work(Slim());
+    else if (Wide::fits(s)) work(Wide());
+    else work(s);
+}
+
+}  // namespace GAQ_ISA
+}  // namespace gaq

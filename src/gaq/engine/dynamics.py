@@ -1,0 +1,130 @@
+"""Molecular dynamics inside the engine: Python is asked for neighbours only when the Verlet skin is used up.
+
+A run from a state depends on that state alone, to the last bit: the neighbours are found anew at its start, unless the
+molecule is small enough for all pairs to be looked at in every step.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gaq.engine.library import Dynamics
+from gaq.engine.native import NativeForceField
+from gaq.errors import GaqError, StructureError
+from gaq.graph import Graph, Structure, build_graph, collate
+
+SKIN = 0.6  # Å
+SMALL = 32  # atoms of a molecule whose pairs are all looked at: one block of the engine, hence one order of sums
+
+
+@dataclass(frozen=True)
+class Bath:
+    """How a simulation steps; time in Å (amu/eV)^½, energies in eV.
+
+    Args:
+        timestep: Δt.
+        friction: of Langevin dynamics, in 1/time; 0 for velocity Verlet.
+        temperature: kT of the bath, eV.
+        seed: of the noise, which depends on seed, step, atom and axis alone.
+        hottest: kinetic energy for each atom beyond which a run stops.
+    """
+
+    timestep: float
+    friction: float = 0.0
+    temperature: float = 0.0
+    seed: int = 0
+    hottest: float = np.inf
+
+
+@dataclass(eq=False)
+class State:
+    """Positions Å, velocities Å per unit of time, forces eV/Å, each (atoms, 3); energies in eV, one for each structure."""
+
+    step: int
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    potential: NDArray[np.float64]
+    kinetic: NDArray[np.float64]
+
+
+class NativeDynamics:
+    """Simulations of one structure, or of replicas of it side by side.
+
+    Args:
+        field: on the engine.
+        structure: species and cell.
+        masses: amu, shape (atoms,).
+        bath: how to step.
+        replicas: copies of the structure that differ in their states.
+    """
+
+    def __init__(self, field: NativeForceField, structure: Structure, masses: NDArray[np.float64], bath: Bath,
+                 replicas: int = 1) -> None:
+        self.field, self.bath, self.replicas = field, bath, replicas
+        self.structure = replace(structure, energy=None, forces=None)
+        self.masses = np.tile(np.asarray(masses, dtype=np.float64), replicas)
+        self.batch = np.repeat(np.arange(replicas, dtype=np.int32), len(structure))
+        self.complete = len(structure) <= SMALL and replicas == 1 and not any(structure.pbc)
+        self._started = False
+
+    def start(self, positions: NDArray[np.float64], velocities: NDArray[np.float64], step: int = 0) -> State:
+        """Return the state at these positions and velocities."""
+        self._find(positions)
+        energies, forces, _ = self.field.engine.compute(positions)
+        kinetic = 0.5 * self.masses * np.square(velocities).sum(1)
+        return State(step, np.array(positions), np.array(velocities), forces,
+                     self._total(energies), self._total(kinetic))
+
+    def run(self, state: State, steps: int) -> None:
+        """Advance `state` in place; it stops early, which its step tells, where it is too hot.
+
+        Raises:
+            StructureError: atoms at one place, positions or forces that are not finite.
+            GaqError: an atom moves by more than the skin in one step.
+        """
+        if not self.complete:
+            self._find(state.positions)
+        goal, engine = state.step + steps, self.field.engine
+        bath = Dynamics(self.bath.timestep, self.bath.friction, self.bath.temperature, self.bath.seed, state.step,
+                        np.finfo(np.float64).max if self.complete else SKIN / 2, self.bath.hottest)
+        atoms = np.bincount(self.batch, minlength=self.replicas)
+        reference = state.positions.copy()
+        while state.step < goal:
+            before = state.step
+            engine.advance(bath, goal - state.step, self.masses, self.batch, self.replicas, reference, state)
+            state.step = int(bath.step)
+            if (state.kinetic > self.bath.hottest * atoms).any():
+                return
+            if state.step == before and np.array_equal(reference, state.positions):
+                raise GaqError(f"an atom moves by more than {SKIN / 2:g} Å in one step")
+            if state.step < goal:
+                self._find(state.positions)
+                reference = state.positions.copy()
+
+    def _total(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(self.batch, values, self.replicas), dtype=np.float64)
+
+    def _find(self, positions: NDArray[np.float64]) -> None:
+        """Give the engine the pairs that may come within the cutoff."""
+        if not np.isfinite(positions).all():
+            raise StructureError("positions are not finite")
+        if self.complete:
+            if not self._started:
+                self.field.engine.set_graph(_all_pairs(self.structure))
+        else:
+            places = positions.reshape(self.replicas, -1, 3)
+            self.field.engine.set_graph(collate([
+                build_graph(replace(self.structure, positions=p), self.field.cutoff + SKIN) for p in places]))
+        self._started = True
+
+
+def _all_pairs(structure: Structure) -> Graph:
+    count = len(structure)
+    i, j = np.nonzero(~np.eye(count, dtype=bool))
+    return Graph(
+        species=torch.from_numpy(structure.species.copy()), positions=torch.from_numpy(structure.positions.copy()),
+        centers=torch.from_numpy(i), neighbours=torch.from_numpy(j), shifts=torch.zeros(len(i), 3, dtype=torch.float64),
+        cell=torch.zeros(1, 3, 3, dtype=torch.float64), batch=torch.zeros(count, dtype=torch.int64))

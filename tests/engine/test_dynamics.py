@@ -1,0 +1,126 @@
+"""Simulations inside the engine: the same physics as through ASE, restarts to the last bit, and typed ends."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from ase import units
+from engines import native
+from tiny import SPECIES, cluster, float_model, forcefield
+
+from gaq.engine.dynamics import SKIN, Bath, NativeDynamics
+from gaq.engine.native import NativeForceField
+from gaq.errors import GaqError
+from gaq.forcefield import ForceField
+from gaq.graph import Structure
+from gaq.md.drivers import UnstableTrajectory, run_md
+from gaq.recipe import RECIPES
+
+FS = units.fs
+
+
+def scaled(factor: float) -> ForceField:
+    model = copy.deepcopy(float_model("robust"))
+    model.energy_scale.mul_(factor)
+    return ForceField(model, RECIPES["fp32"])
+
+
+@pytest.fixture(scope="module")
+def soft() -> ForceField:
+    """A model whose forces are weak enough for a simulation of any structure, for a while."""
+    return scaled(0.1)
+
+
+def crystal(count: int = 3) -> Structure:
+    rng = np.random.default_rng(0)
+    grid = 2.6 * np.stack(np.meshgrid(*[np.arange(count)] * 3), -1).reshape(-1, 3)
+    return Structure(species=rng.choice(SPECIES, count**3), positions=grid + 0.05 * rng.normal(size=(count**3, 3)),
+                     cell=2.6 * count * np.eye(3), pbc=(True, True, True))
+
+
+@pytest.mark.parametrize("structure", [cluster(8, seed=2), crystal()], ids=["molecule", "crystal"])
+def test_it_follows_the_trajectory_of_ase(soft: ForceField, structure: Structure) -> None:
+    settings = {"steps": 40, "every": 10, "temperature_K": 100.0, "timestep_fs": 0.5}
+    inside = run_md(soft, structure, backend="engine", **settings)
+    through = run_md(soft, structure, backend="torch", **settings)
+    np.testing.assert_allclose(inside.final.positions, through.final.positions, atol=1e-5)
+    np.testing.assert_allclose(inside.total_energy, through.total_energy, atol=1e-4)
+
+
+def test_energy_is_conserved_to_second_order(soft: ForceField) -> None:
+    spread = []
+    for dt in (1.0, 0.5):
+        run = run_md(soft, cluster(8, seed=2), steps=round(200 / dt), every=round(1 / dt), timestep_fs=dt,
+                     temperature_K=100.0, backend="engine")
+        spread.append((run.total_energy - run.total_energy.mean()).std())
+    assert spread[0] / spread[1] == pytest.approx(4.0, rel=0.5)
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "nvt"])
+@pytest.mark.parametrize("structure", [cluster(8, seed=2), cluster(40, seed=1, spacing=1.6), crystal(4)],
+                         ids=["molecule", "drop", "crystal"])
+def test_a_run_in_pieces_equals_one_run(tmp_path, soft: ForceField, structure: Structure, ensemble: str) -> None:
+    whole, pieces = tmp_path / "whole.xyz", tmp_path / "pieces.xyz"
+    settings = {"every": 5, "temperature_K": 300.0, "ensemble": ensemble, "backend": "engine", "seed": 3}
+    run_md(soft, structure, out=whole, steps=30, **settings)
+    run_md(soft, structure, out=pieces, steps=10, **settings)
+    run_md(soft, structure, out=pieces, steps=30, resume=True, **settings)
+    assert whole.read_bytes() == pieces.read_bytes()
+
+
+def test_langevin_reaches_the_temperature_of_the_bath() -> None:
+    run = run_md(scaled(1e-3), crystal(), ensemble="nvt", temperature_K=400.0, steps=3000, every=10, timestep_fs=1.0,
+                 friction_per_ps=50.0, backend="engine")
+    assert np.mean(run.temperature[100:]) == pytest.approx(400.0, rel=0.1)
+
+
+def test_the_neighbours_are_found_again_when_atoms_have_moved(soft: ForceField) -> None:
+    """A single run of many steps equals one whose neighbours are found anew in every step."""
+    structure = crystal()
+    field, masses = NativeForceField(soft), np.full(27, 12.0)
+    ends = []
+    for steps in (120, 1):
+        dynamics = NativeDynamics(field, structure, masses, Bath(2.0 * FS))
+        rng = np.random.default_rng(5)
+        state = dynamics.start(structure.positions, rng.normal(size=(27, 3)) * np.sqrt(units.kB * 2000 / 12.0))
+        while state.step < 120:
+            dynamics.run(state, steps)
+        ends.append(state.positions)
+    assert np.linalg.norm(ends[0] - structure.positions, axis=1).max() > SKIN
+    np.testing.assert_allclose(ends[0], ends[1], atol=1e-4)
+
+
+def test_replicas_are_runs_of_their_own(soft: ForceField) -> None:
+    structure, field = cluster(6, seed=3), NativeForceField(soft)
+    masses, rng = np.full(6, 10.0), np.random.default_rng(1)
+    velocities = 0.02 * rng.normal(size=(3, 6, 3))
+    together = NativeDynamics(field, structure, masses, Bath(0.5 * FS), replicas=3)
+    state = together.start(np.tile(structure.positions, (3, 1)), velocities.reshape(-1, 3))
+    together.run(state, 30)
+    for k in range(3):
+        alone = NativeDynamics(field, structure, masses, Bath(0.5 * FS))
+        single = alone.start(structure.positions, velocities[k])
+        alone.run(single, 30)
+        np.testing.assert_allclose(state.positions.reshape(3, 6, 3)[k], single.positions, atol=1e-6)
+        assert state.potential[k] == pytest.approx(single.potential[0], abs=1e-5)
+
+
+def test_a_step_as_wide_as_the_skin_is_refused() -> None:
+    field, structure = native("robust", "fp32"), cluster(40, seed=3)
+    dynamics = NativeDynamics(field, structure, np.ones(40), Bath(1.0))
+    state = dynamics.start(structure.positions, np.full((40, 3), 5.0))
+    with pytest.raises(GaqError, match="in one step"):
+        dynamics.run(state, 3)
+
+
+def test_explosions_are_told_from_results() -> None:
+    with pytest.raises(UnstableTrajectory, match="exploded"):
+        run_md(forcefield("robust", "fp32"), cluster(8, seed=2), steps=500, every=50, timestep_fs=20.0, backend="engine")
+
+
+def test_every_recipe_of_the_engine_runs() -> None:
+    for recipe in ("w4", "w4a16", "w4a8"):
+        field = forcefield("robust", recipe)
+        assert run_md(field, cluster(6, seed=1), steps=4, every=2, timestep_fs=0.1, backend="engine").steps == 4
+    assert torch.get_default_dtype() == torch.float32

@@ -136,7 +136,9 @@ GAQ_INLINE Vec operator+(Vec a, Vec b) { return a.v + b.v; }
 GAQ_INLINE Vec operator-(Vec a, Vec b) { return a.v - b.v; }
 GAQ_INLINE Vec operator*(Vec a, Vec b) { return a.v * b.v; }
 GAQ_INLINE Vec operator/(Vec a, Vec b) { return a.v / b.v; }
-GAQ_INLINE Vec fma(Vec a, Vec b, Vec c) { return a.v * b.v + c.v; }  // in two roundings: a fused one is slow without
+GAQ_INLINE Vec fma(Vec a, Vec b, Vec c) {  // as exact as a fused one, which is slow without its instruction
+    return float(double(a.v) * double(b.v) + double(c.v));
+}
 GAQ_INLINE Vec min(Vec a, Vec b) { return a.v < b.v ? a.v : b.v; }
 GAQ_INLINE Vec max(Vec a, Vec b) { return a.v > b.v ? a.v : b.v; }
 GAQ_INLINE Vec abs(Vec a) { return std::fabs(a.v); }

@@ -26,8 +26,8 @@ def test_every_leaf_of_a_low_bit_model_has_its_formats(low_bit, frames):
     shown = invoke("info", low_bit).stdout
     rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.strip()}
     assert rows["attention.0.query"] == ["scalar", "4", "8"]
-    assert rows["attention.0.filters.radial.first"] == ["radial", "4", "float"]
-    assert rows["attention.0.mix"] == ["vector", "4"]
+    assert rows["attention.0.filters.radial.first"] == ["radial", "8", "float"]
+    assert rows["attention.0.mix"] == ["vector", "8"]
     assert "mddq: linear 8 × component 8, aligned" in shown
     assert "l=1: 32, l=2: 48" in shown
     assert str(frames) in shown

@@ -120,7 +120,8 @@ def test_a_real_process_fails_in_one_line(tmp_path):
 
 
 def test_a_real_process_stops_at_ctrl_c(config, tmp_path):
-    process = started("train", config, "--set", f"out={tmp_path}", "--set", "optimization.steps=100000")
+    process = started("train", config, "--set", f"out={tmp_path}", "--set", "optimization.steps=100000",
+                      "--set", "optimization.compile=never")
     limit = time.monotonic() + 60
     while not (tmp_path / "checkpoint.safetensors").exists() and time.monotonic() < limit:
         time.sleep(0.05)

@@ -56,7 +56,8 @@ GAQ_INLINE double envelope(const Model& m, double r, double* slope) {
     return 1.0 - power * t * (a - t * (b - t * c));
 }
 
-// Weights of f, h f', h² f'' at two knots for the value and the derivative at t in [0, 1] between them (quintic Hermite).
+// Weights of f, h f', h² f'' at two knots for the value and the derivative at t in [0, 1] between them (quintic Hermite);
+// `spacing` is the knots' distance in r that the local slope of the table's variable makes it, h dr/ds.
 GAQ_INLINE void hermite(double t, double spacing, float* value, float* slope) {
     const double t2 = t * t, t3 = t2 * t, s = 1.0 / spacing;
     const double far = t3 * (10 - t * (15 - 6 * t));
@@ -79,6 +80,7 @@ inline void near_pairs(Job& job, int task) {
     const Model& m = *job.model;
     const Plan& plan = job.plan;
     Near& near = job.near;
+    const double origin = __builtin_log(m.start + m.bend);
     int n = plan.task[task].begin;
     near.begin[task] = n;
     for (int p = n; p < plan.task[task].end; ++p) {
@@ -101,10 +103,10 @@ inline void near_pairs(Job& job, int task) {
         record[ENVELOPE] = float(envelope(m, r, &slope));
         record[ENVELOPE_SLOPE] = float(slope);
         record[BACK] = pair.back;
-        const double place = (r - m.start) / m.spacing;
+        const double place = (__builtin_log(r + m.bend) - origin) / m.spacing;
         const int32_t knot = int32_t(place) < m.knots - 2 ? int32_t(place) : m.knots - 2;
         __builtin_memcpy(record + KNOT, &knot, sizeof knot);
-        hermite(place - knot, m.spacing, record + VALUE, record + SLOPE);
+        hermite(place - knot, m.spacing * (r + m.bend), record + VALUE, record + SLOPE);
         harmonics(u[0], u[1], u[2], m.shape.L, Y);
         for (int k = 0; k < m.shape.M; ++k) record[HARMONICS + k] = float(Y[k]);
         float* gradient = near.gradient + size_t(n) * near.gradient_stride;

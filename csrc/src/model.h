@@ -80,7 +80,7 @@ struct Layer {
     Linear contraction;            // only its input's step and bits; weights below
     const float* contract;         // (L H, W) weights of the contractions times their scales
     const float* temperature;      // (Hp,)
-    const float* table;            // (knots, 3, W): f, h f', h² f''
+    const float* table;            // (knots, 3, W): f, h f', h² f'', by log(r + bend)
 };
 
 struct Model {
@@ -88,7 +88,7 @@ struct Model {
     int species, knots, quantizers;
     bool cosine, frames;
     int power;                     // of the polynomial envelope
-    double cutoff, start, spacing, energy_scale, spread;
+    double cutoff, start, bend, spacing, energy_scale, spread;  // knots are evenly spaced in log(r + bend)
     int spreading;
     const int32_t* index_of;       // (119,) -1 for unknown
     const double* energy_offsets;

@@ -114,14 +114,16 @@ void Reader::shape() {
     s.G = s.L * s.Cp;
     s.A = s.robust ? s.Hp : s.Fp;
     s.W = s.Fp + 2 * s.G + s.A;
-    const double* d = doubles("constants", 5);
+    const double* d = doubles("constants", 6);
     model_.cutoff = d[0];
     model_.start = d[1];
-    model_.spacing = d[2];
-    model_.energy_scale = d[3];
-    model_.spread = d[4];
-    if (!(model_.cutoff > 0) || !(model_.start > 0) || !(model_.spacing > 0) ||
-        std::fabs(model_.start + model_.spacing * (model_.knots - 1) - model_.cutoff) > 1e-9 * model_.cutoff)
+    model_.bend = d[2];
+    model_.spacing = d[3];
+    model_.energy_scale = d[4];
+    model_.spread = d[5];
+    if (!(model_.cutoff > 0) || !(model_.start > 0) || !(model_.bend > 0) || !(model_.spacing > 0)) wrong("constants");
+    const double end = std::log(model_.start + model_.bend) + model_.spacing * (model_.knots - 1);
+    if (!(std::fabs(std::exp(end) - model_.bend - model_.cutoff) < 1e-9 * model_.cutoff))
         wrong("constants: the table does not reach from its start to the cutoff");
 }
 

@@ -108,7 +108,8 @@ class _Lowering:
             c.scalars, c.vectors, c.max_degree, c.heads, c.layers, len(c.species), int(c.attention != "robust"),
             int(isinstance(envelope, CosineCutoff)), power, table.knots, int(self.frames), SPREADING,
             len(self.quantizers)], np.int32)
-        self.put("constants", [c.cutoff, table.start, table.spacing, float(self.model.energy_scale), SPREAD], np.float64)
+        self.put("constants", [c.cutoff, table.start, table.bend, table.spacing, float(self.model.energy_scale), SPREAD],
+                 np.float64)
         self.put("species", list(c.species), np.int32)
         self.put("energy_offsets", self.model.energy_offsets, np.float64)
 
@@ -119,9 +120,9 @@ class _Lowering:
         layers = [[self._dense(f"attention.{n}.filters.radial.{part}") for part in ("first", "second")]
                   for n in range(model.config.layers)]
 
-        def filters(r: Tensor) -> Jet:
-            basis = Jet.of(model.basis, r)
-            parts = [basis.linear(embedding) * Jet.of(model.envelope, r)]
+        def filters(r: Tensor, differentiate: bool) -> Jet:
+            basis = Jet.of(model.basis, r, differentiate)
+            parts = [basis.linear(embedding) * Jet.of(model.envelope, r, differentiate)]
             parts += [basis.linear(*first).silu().linear(*second) for first, second in layers]
             return Jet.joined(parts)
 

@@ -1,5 +1,9 @@
-"""Functions of one distance as tables: quintic Hermite interpolation, refined until it is exact to float rounding."""
+"""Functions of one distance as tables: quintic Hermite interpolation, refined until it is exact to float rounding.
 
+Knots are evenly spaced in s = log(r + a): filters are steep where atoms are close.
+"""
+
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +16,9 @@ from gaq.graph import MIN_DISTANCE
 
 TOLERANCE = 3e-7  # of the interpolated values, relative to the largest one of a column
 FAINT = 1e-2  # a column below this share of the largest one is measured against that share
+CLOSE, LOOSE = 0.5, 0.01  # Å: nearer than that no molecule holds together, and the error counts for this much less
 FEWEST, MOST = 48, 4096  # intervals
+BENDS = (1.0, 0.3, 3.0, 10.0)  # Å, the constants a that are tried
 SUPPORT = (0.1, 0.3, 0.5, 0.7, 0.9)  # where in each interval the error is measured
 
 
@@ -21,12 +27,15 @@ class Table:
     """Values, slopes and curvatures of functions at evenly spaced distances.
 
     Args:
-        start, spacing: Å; the last knot is the cutoff.
-        values: f, h f', h² f'' at the knots, float32, shape (knots, 3, functions).
+        start: Å, the first knot; the last one is the cutoff.
+        bend: a, Å.
+        spacing: h, of the knots in s.
+        values: f, h f', h² f'' at the knots, derivatives by s, float32, shape (knots, 3, functions).
         error: largest error found, relative as `TOLERANCE` is.
     """
 
     start: float
+    bend: float
     spacing: float
     values: NDArray
     error: float
@@ -46,8 +55,11 @@ class Jet:
     curvature: Tensor
 
     @staticmethod
-    def of(function: Callable[[Tensor], Tensor], r: Tensor) -> "Jet":
-        """Differentiate a function (points,) -> (points, functions) or (points,), column by column."""
+    def of(function: Callable[[Tensor], Tensor], r: Tensor, differentiate: bool = True) -> "Jet":
+        """Differentiate a function (points,) -> (points, functions) or (points,), column by column; zeros if not."""
+        if not differentiate:
+            y = function(r).reshape(len(r), -1)
+            return Jet(y, torch.zeros_like(y), torch.zeros_like(y))
         with torch.enable_grad():
             r = r.detach().requires_grad_()
             y = function(r).reshape(len(r), -1)
@@ -79,24 +91,33 @@ class Jet:
         return Jet(*(torch.cat([getattr(p, name) for p in parts], -1) for name in ("value", "slope", "curvature")))
 
 
-def tabulate(function: Callable[[Tensor], Jet], cutoff: float) -> Table:
-    """Return a table of `function` from the least distance of two atoms to the cutoff.
+Functions = Callable[[Tensor, bool], Jet]
+
+
+def tabulate(function: Functions, cutoff: float) -> Table:
+    """Return the smallest table of `function` from the least distance of two atoms to the cutoff that is exact enough.
 
     Args:
-        function: of points (points,), float64.
+        function: of points (points,), float64, and of whether derivatives are wanted.
         cutoff: Å.
 
     Raises:
         NotLowered: the function is too steep for a table of reasonable size.
     """
-    intervals = FEWEST
-    while intervals <= MOST:
-        table = _at(function, cutoff, intervals)
-        if table.error <= TOLERANCE:
-            return table
-        intervals = intervals * 5 // 4
-    raise NotLowered(f"the radial filters are too steep for a table: {intervals} intervals leave an error of "
-                     f"{table.error:.1e}, and {TOLERANCE:.0e} is the bound")
+    found: Table | None = None
+    for bend in BENDS:
+        intervals = FEWEST
+        while intervals <= MOST and (found is None or intervals < found.knots - 1):
+            table = _at(function, cutoff, intervals, bend)
+            if table.error <= TOLERANCE:
+                found = table
+                break
+            growth = (table.error / TOLERANCE) ** (1 / 6)  # of interpolation by polynomials of degree 5
+            intervals = max(round(intervals * min(growth, 2.0)), intervals * 17 // 16)
+    if found is None:
+        raise NotLowered(f"the radial filters are too steep for a table of {MOST} intervals, which leaves an error of "
+                         f"{table.error:.1e}, and {TOLERANCE:.0e} is the bound")
+    return found
 
 
 def hermite(t: Tensor) -> Tensor:
@@ -106,18 +127,21 @@ def hermite(t: Tensor) -> Tensor:
                         -(t**3) * (4 - t * (7 - 3 * t)), t**3 * (0.5 - t * (1 - t / 2))])
 
 
-def _at(function: Callable[[Tensor], Jet], cutoff: float, intervals: int) -> Table:
-    h = (cutoff - MIN_DISTANCE) / intervals
-    knots = MIN_DISTANCE + h * torch.arange(intervals + 1, dtype=torch.float64)
-    knots[-1] = cutoff * (1 - 1e-13)  # derivatives are those from within
-    at = function(knots)
-    rows = torch.stack([at.value, h * at.slope, h * h * at.curvature], 1).float()
+def _at(function: Functions, cutoff: float, intervals: int, bend: float) -> Table:
+    start = math.log(MIN_DISTANCE + bend)
+    h = (math.log(cutoff + bend) - start) / intervals
+    stretch = torch.exp(start + h * torch.arange(intervals + 1, dtype=torch.float64))  # dr/ds = r + a
+    stretch[-1] = cutoff * (1 - 1e-13) + bend  # derivatives are those from within
+    at = function(stretch - bend, True)
+    by_s, by_ss = at.slope * stretch[:, None], (at.curvature * stretch[:, None] + at.slope) * stretch[:, None]
+    rows = torch.stack([at.value, h * by_s, h * h * by_ss], 1).float()
     ends = torch.cat([rows[:-1], rows[1:]], 1).double()  # (intervals, 6, functions)
-    largest = at.value.abs().amax(0)
+    largest = at.value[stretch - bend > CLOSE].abs().amax(0)
     largest = largest.clamp_min(FAINT * float(largest.max()))
-    error = 0.0
-    for t in SUPPORT:
-        exact = function(knots[:-1] + t * h).value
-        found = torch.einsum("k,nkc->nc", hermite(torch.tensor(t, dtype=torch.float64)), ends)
-        error = max(error, float(((found - exact).abs() / largest).max()))
-    return Table(MIN_DISTANCE, h, rows.numpy(), error)
+    support = torch.tensor(SUPPORT, dtype=torch.float64)
+    r = stretch[:-1] * torch.exp(support * h)[:, None] - bend
+    exact = function(r.flatten(), False).value.unflatten(0, r.shape)
+    found = torch.einsum("kt,nkc->tnc", hermite(support), ends)
+    off = ((found - exact).abs() / torch.maximum(largest, exact.abs())).amax(-1)
+    error = float((off * torch.where(r > CLOSE, 1.0, LOOSE)).max())
+    return Table(MIN_DISTANCE, bend, h, rows.numpy(), error)

@@ -14,7 +14,7 @@ from torch import Tensor
 from gaq.engine.errors import NotLowered
 from gaq.graph import MIN_DISTANCE
 
-TOLERANCE = 3e-7  # of the interpolated values, relative to the largest one of a column
+TOLERANCE = 1e-7  # of the interpolated values, relative to the largest one of a column
 FAINT = 1e-2  # a column below this share of the largest one is measured against that share
 CLOSE, LOOSE = 0.5, 0.01  # Å: nearer than that no molecule holds together, and the error counts for this much less
 FEWEST, MOST = 48, 4096  # intervals

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install test demo lint results clean
+.PHONY: install test sanitize demo lint results clean
 
 install: .venv/installed
 
@@ -20,6 +20,13 @@ lint: install
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# The engine's native tests under AddressSanitizer and UBSan; needs cmake and a C++ compiler.
+sanitize: install
+	cmake -S csrc -B build/sanitize -DGAQ_SANITIZE=ON
+	cmake --build build/sanitize --parallel
+	$(BIN)/python tests/engine/write_blobs.py build/sanitize
+	build/sanitize/stress build/sanitize/*.blob
 
 demo: install
 	$(BIN)/gaq demo --out demo

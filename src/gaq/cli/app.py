@@ -7,7 +7,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gaq.cli import auditing, datasets, demonstration, evaluation, information, sensitivities, simulation, training
+from gaq.cli import (
+    auditing,
+    benchmarking,
+    datasets,
+    demonstration,
+    evaluation,
+    information,
+    sensitivities,
+    simulation,
+    training,
+)
 from gaq.cli.terminal import one_line, say
 from gaq.errors import GaqError, Interrupted
 
@@ -76,6 +86,7 @@ for group, command, bare, example in (
                                            "--recipe w4a8 --budget-forces 10 --out mixed.json"),
     (app, simulation.md, True, "gaq md ethanol-w4a8.safetensors ethanol --ensemble nvt --temperature 300 "
                                "--steps 20000 --out trajectory.extxyz"),
+    (app, benchmarking.bench, True, "gaq bench azobenzene-fp32.safetensors --systems CH3CH2OH,water-64 --no-compile"),
     (app, information.info, False, "gaq info ethanol-w4a8.safetensors"),
     (app, demonstration.demo, False, "gaq demo --out demo"),
     (data, datasets.get, True, "gaq data get rmd17 azobenzene"),

@@ -1,5 +1,6 @@
 """`gaq info`: what this installation has, and what is in a model file."""
 
+import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -46,9 +47,21 @@ def _installation() -> dict[str, str]:
     devices = ["cpu", *(f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count()))]
     return {"gaq": version("gaq"), "python": sys.version.split()[0], "torch": machine["torch"], "cpu": machine["cpu"],
             "threads": str(machine["threads"]), "devices": ", ".join(devices),
-            "labels": ", ".join(f"{levels} {_installed(package)}" for levels, package in
+            "engine": _engine(), "labels": ", ".join(f"{levels} {_installed(package)}" for levels, package in
                                 (("gfn2-xtb and gfn1-xtb: tblite", "tblite"), ("pyscf-pbe: pyscf", "pyscf"))),
             "data folders": ", ".join(str(folder) for folder in data_folders())}
+
+
+def _engine() -> str:
+    """Say which native library and instruction set compute, or why none does."""
+    from gaq.engine.errors import EngineMissing
+    from gaq.engine.library import library
+
+    try:
+        found = library()
+    except EngineMissing as missing:
+        return f"none: {missing}"
+    return f"{found.path}, instruction set {os.environ.get('GAQ_ISA') or found.best_isa}"
 
 
 def _installed(package: str) -> str:

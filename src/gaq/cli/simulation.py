@@ -47,6 +47,7 @@ def md(
                         steps=steps, every=every, out=out, seed=seed, resume=resume, backend=backend,
                         progress=lambda state: told(state.step, state.steps, f"{state.temperature_K:.0f} K"))
     _summary(result)
+    show(f"computed by {result.backend}")
 
 
 def _warn(audit: Any) -> None:

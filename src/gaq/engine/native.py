@@ -126,6 +126,11 @@ class NativeForceField:
         self.recipe, self.provenance, self.config = forcefield.recipe, forcefield.provenance, forcefield.config
 
     @property
+    def backend(self) -> str:
+        """How it computes."""
+        return f"engine ({self.engine.facts().isa.decode()})"
+
+    @property
     def species(self) -> tuple[int, ...]:
         """Atomic numbers the model knows."""
         return self.config.species

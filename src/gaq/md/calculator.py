@@ -46,6 +46,11 @@ class GaqCalculator(Calculator):
         super().__init__()
         self.forcefield = forcefield
 
+    @property
+    def backend(self) -> str:
+        """What computes: "engine" with its instruction set, or "torch"."""
+        return getattr(self.forcefield, "backend", "torch")
+
     def calculate(
         self,
         atoms: Atoms | None = None,

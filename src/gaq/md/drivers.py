@@ -61,6 +61,7 @@ class MDResult:
         ms_per_step: median wall time of a step; 0 where none was left to do.
         final: last positions.
         trajectory: the file, or None.
+        backend: what computed: "engine (avx512)", "torch", or the name of an ASE calculator.
     """
 
     ensemble: str
@@ -75,6 +76,7 @@ class MDResult:
     ms_per_step: float
     final: Structure
     trajectory: Path | None
+    backend: str
 
     def to_results(self, name: str, recipe: str) -> dict[str, Any]:
         """Return the entry of `results.json` for this run, energies in meV/atom relative to the first."""
@@ -224,7 +226,8 @@ class _Run:
             temperature=2.0 * kinetic / (self.freedom * units.kB),
             drift=drift if self.conserves else None,
             ms_per_step=1000.0 * float(np.median(self.seconds)) if self.seconds else 0.0,
-            final=structure_of(self.atoms), trajectory=None if self.trajectory is None else self.trajectory.path)
+            final=structure_of(self.atoms), trajectory=None if self.trajectory is None else self.trajectory.path,
+            backend=getattr(self.atoms.calc, "backend", type(self.atoms.calc).__name__))
 
     def _block(self, count: int) -> None:
         begin = time.perf_counter()

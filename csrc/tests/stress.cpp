@@ -1,0 +1,146 @@
+// Native tests for sanitizers: every instruction set, threads, dynamics, and a fuzzer of the blob reader, on the blobs given.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "gaq_engine.h"
+
+namespace {
+
+int failures = 0;
+
+void expect(bool holds, const char* what) {
+    if (holds) return;
+    std::printf("FAILED: %s\n", what);
+    ++failures;
+}
+
+struct Drop {                      // a random drop, all pairs joined in both directions
+    std::vector<int64_t> species, centers, neighbours;
+    std::vector<double> x;
+    explicit Drop(int atoms, unsigned seed, const std::vector<int64_t>& known) {
+        std::mt19937 random(seed);
+        const double edge = 1.8 * std::cbrt(double(atoms));
+        std::uniform_real_distribution<double> place(0.0, edge);
+        while (int(x.size()) < 3 * atoms) {
+            const double p[3] = {place(random), place(random), place(random)};
+            bool free = true;
+            for (size_t k = 0; k < x.size(); k += 3)
+                free &= std::hypot(x[k] - p[0], x[k + 1] - p[1], x[k + 2] - p[2]) > 1.0;
+            if (free) x.insert(x.end(), p, p + 3);
+        }
+        for (int i = 0; i < atoms; ++i) species.push_back(known[random() % known.size()]);
+        for (int i = 0; i < atoms; ++i)
+            for (int j = 0; j < atoms; ++j)
+                if (i != j) centers.push_back(i), neighbours.push_back(j);
+    }
+    gaq_status set(gaq_engine* e) const {
+        return gaq_engine_set_graph(e, int64_t(species.size()), species.data(), int64_t(centers.size()), centers.data(),
+                                    neighbours.data(), nullptr);
+    }
+};
+
+gaq_engine* make(const std::vector<char>& blob, const char* isa, int threads, gaq_status* status = nullptr) {
+    gaq_engine* engine = nullptr;
+    char why[256] = "";
+    const gaq_status found = gaq_engine_create(blob.data(), blob.size(), isa, threads, &engine, why, sizeof why);
+    if (status) *status = found;
+    return engine;
+}
+
+uint32_t crc32(const unsigned char* data, size_t bytes) {
+    uint32_t c = 0xFFFFFFFFu;
+    while (bytes--) {
+        c ^= *data++;
+        for (int k = 0; k < 8; ++k) c = c & 1 ? 0xEDB88320u ^ (c >> 1) : c >> 1;
+    }
+    return ~c;
+}
+
+std::vector<int64_t> known_species(const std::vector<char>& blob) {
+    std::vector<int64_t> known;
+    for (int64_t z = 1; z <= 118; ++z) {
+        gaq_engine* e = make(blob, "scalar", 1);
+        if (e && gaq_engine_set_graph(e, 1, &z, 0, nullptr, nullptr, nullptr) == GAQ_OK) known.push_back(z);
+        gaq_engine_destroy(e);
+    }
+    return known;
+}
+
+void compute(const std::vector<char>& blob, const std::vector<int64_t>& known) {
+    for (int atoms : {1, 2, 9, 33, 70}) {
+        const Drop drop(atoms, unsigned(atoms), known);
+        std::vector<double> first;
+        for (const char* isa : {"scalar", "avx2", "avx512"})
+            for (int threads : {1, 3}) {
+                gaq_status status;
+                gaq_engine* e = make(blob, isa, threads, &status);
+                if (status == GAQ_NO_SUCH_ISA) continue;
+                expect(e && drop.set(e) == GAQ_OK, "an engine takes a graph");
+                std::vector<double> energy(atoms), force(3 * atoms), virial(9 * atoms);
+                expect(gaq_engine_compute(e, drop.x.data(), energy.data(), force.data(), virial.data()) == GAQ_OK, "compute");
+                if (first.empty()) first = force;
+                for (int k = 0; k < 3 * atoms; ++k)
+                    expect(std::fabs(force[k] - first[k]) < 0.05 * (1 + std::fabs(first[k])), "instruction sets agree");
+                std::vector<double> bad = drop.x;
+                bad[0] = NAN;
+                expect(gaq_engine_compute(e, bad.data(), energy.data(), nullptr, nullptr) == GAQ_NOT_FINITE, "NaN is refused");
+                std::vector<double> x = drop.x, v(3 * atoms), masses(atoms, 12.0);
+                std::vector<int32_t> batch(atoms);
+                double potential = 0, kinetic = 0;
+                gaq_dynamics d = {0.01, 0.1, 0.02, 1, 0, 0.3, 1e3};
+                expect(gaq_engine_run(e, &d, 5, masses.data(), batch.data(), 1, drop.x.data(), x.data(), v.data(), force.data(),
+                                      &potential, &kinetic) == GAQ_OK, "dynamics");
+                gaq_engine_destroy(e);
+            }
+    }
+}
+
+void fuzz(const std::vector<char>& blob, const std::vector<int64_t>& known, int trials) {
+    const Drop drop(5, 1, known);
+    std::mt19937 random(7);
+    int accepted = 0;
+    for (int n = 0; n < trials; ++n) {
+        std::vector<char> changed = blob;
+        for (unsigned k = 0; k <= random() % 4; ++k) {
+            const size_t reach = n % 2 ? changed.size() : std::min<size_t>(changed.size(), 16384);
+            changed[random() % reach] = char(random());
+        }
+        if (n % 7 == 0) changed.resize(random() % changed.size());
+        if (changed.size() >= 64) {
+            const uint64_t bytes = changed.size();
+            if (n % 3) std::memcpy(&changed[16], &bytes, 8);
+            const uint32_t sum = crc32(reinterpret_cast<unsigned char*>(changed.data()) + 64, changed.size() - 64);
+            std::memcpy(&changed[24], &sum, 4);
+        }
+        gaq_engine* e = make(changed, nullptr, 1);
+        if (!e) continue;
+        ++accepted;
+        std::vector<double> energy(5), force(15);
+        if (drop.set(e) == GAQ_OK) gaq_engine_compute(e, drop.x.data(), energy.data(), force.data(), nullptr);
+        gaq_engine_destroy(e);
+    }
+    std::printf("fuzz: %d of %d mutations accepted\n", accepted, trials);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    for (int a = 1; a < argc; ++a) {
+        std::ifstream file(argv[a], std::ios::binary);
+        const std::vector<char> blob((std::istreambuf_iterator<char>(file)), {});
+        const std::vector<int64_t> known = known_species(blob);
+        expect(!known.empty(), "the blob is read");
+        if (known.empty()) break;
+        compute(blob, known);
+        fuzz(blob, known, 600);
+    }
+    std::printf(failures || argc < 2 ? "%d failures\n" : "ok\n", failures);
+    return failures || argc < 2;
+}

@@ -12,7 +12,8 @@ from gaq.cli import options
 from gaq.cli.terminal import say, show
 
 SYSTEMS, RECIPES = "CH3CH2OH,water-64,water-512", "fp32,w4a16,w4a8"
-COLUMNS = ("system", "atoms", "edges", "backend", "recipe", "ms/step", "quartiles", "µs/atom", "ns/day", "× compiled", "MiB")
+COLUMNS = ("system", "atoms", "edges", "backend", "recipe", "ms/step", "quartiles", "µs/atom", "ns/day", "× compiled",
+           "MiB")
 
 
 def bench(

@@ -3,6 +3,7 @@
 Repeats are interleaved, so that a busy machine is as unfair to all; figures are medians with quartiles.
 """
 
+import ctypes
 import multiprocessing
 import resource
 import sys
@@ -22,7 +23,7 @@ from gaq.errors import ConfigError, GaqError
 from gaq.forcefield import ForceField
 from gaq.graph import Graph, Structure, build_graph, collate
 from gaq.nn.model import Transformer, edge_vectors
-from gaq.recipe import RECIPES, Recipe
+from gaq.recipe import RECIPES, Recipe, load_recipe
 from gaq.transform import freeze, prepare
 
 WATER, SPACING = (8, 1, 1), 3.1  # Å between the molecules of a grid, as in the liquid
@@ -124,12 +125,13 @@ def compare(field: ForceField, names: Iterable[str], *, threads: int = 1, compil
                 if progress is not None:
                     progress(f"{name}: compiling")
                 steps["torch-compile", "fp32"] = _compiled(model, graph)
-            for recipe in recipes:
-                steps["engine", recipe] = _engine(low_bit(model, RECIPES[recipe], graph), graph, threads)
+            forms = {recipe: low_bit(model, load_recipe(recipe), graph) for recipe in recipes}
+            for recipe, form in forms.items():
+                steps["engine", recipe] = _engine(form, graph, threads)
             if progress is not None:
                 progress(f"{name}: {len(graph.species)} atoms, {len(graph.centers)} edges")
             rows += _rows(name, graph, threads, interleaved(steps, repeats),
-                          _peaks(model, graph, threads, list(steps)) if memory else {})
+                          _peaks(model, forms, graph, threads, list(steps)) if memory else {})
     finally:
         torch.set_num_threads(before)
     return rows
@@ -156,7 +158,7 @@ def interleaved(steps: dict[Any, Callable[[], object]], repeats: int) -> dict[An
 def ceilings() -> dict[str, float]:
     """Return what one core can do at most: 1e9 operations (float32, int16, int8) or bytes (bandwidth) a second."""
     found = Ceilings()
-    library().functions.gaq_measure_ceilings(None, found)
+    library().functions.gaq_measure_ceilings(None, ctypes.byref(found))
     return {name: float(getattr(found, name)) for name, _ in Ceilings._fields_}
 
 
@@ -215,7 +217,8 @@ def _rows(name: str, graph: Graph, threads: int, times: dict[tuple[str, str], np
     return rows
 
 
-def _peaks(field: ForceField, graph: Graph, threads: int, keys: list[tuple[str, str]]) -> dict[tuple[str, str], float]:
+def _peaks(field: ForceField, forms: dict[str, ForceField], graph: Graph, threads: int, keys: list[tuple[str, str]]
+           ) -> dict[tuple[str, str], float]:
     """Return how much a fresh process grows by computing, MiB; compiled code is left out, its compiler outgrows it."""
     context = multiprocessing.get_context("spawn")
     peaks = {}
@@ -223,7 +226,8 @@ def _peaks(field: ForceField, graph: Graph, threads: int, keys: list[tuple[str, 
         if backend == "torch-compile":
             continue
         receive, send = context.Pipe(duplex=False)
-        child = context.Process(target=_measure, args=(send, field, graph, threads, backend, recipe))
+        chosen = forms[recipe] if backend == "engine" else field
+        child = context.Process(target=_measure, args=(send, chosen, graph, threads, backend))
         child.start()
         send.close()
         try:
@@ -235,11 +239,10 @@ def _peaks(field: ForceField, graph: Graph, threads: int, keys: list[tuple[str, 
     return peaks
 
 
-def _measure(send: Any, field: ForceField, graph: Graph, threads: int, backend: str, recipe: str) -> None:
+def _measure(send: Any, field: ForceField, graph: Graph, threads: int, backend: str) -> None:
     torch.set_num_threads(threads)
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
-    chosen = low_bit(field, RECIPES[recipe], graph) if backend == "engine" else field
     begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    step = _engine(chosen, graph, threads) if backend == "engine" else lambda: field.model(graph)
+    step = _engine(field, graph, threads) if backend == "engine" else lambda: field.model(graph)
     step()
     send.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begin) / unit)

@@ -140,17 +140,7 @@ def run_md(
     atoms = atoms_of(structure)
     atoms.calc = _calculator(forcefield, backend)
     settings = {"ensemble": ensemble, "timestep_fs": repr(float(timestep_fs))}
-    dynamics: VelocityVerlet | Langevin | NativeDynamics = VelocityVerlet(atoms, timestep=timestep_fs * units.fs)
-    native = getattr(atoms.calc, "forcefield", None)
-    if isinstance(native, NativeForceField):
-        freedom = _internal_freedom(atoms) if ensemble == "nve" else 3 * len(atoms)
-        dynamics = NativeDynamics(native, structure, atoms.get_masses(), Bath(
-            timestep=timestep_fs * units.fs, friction=friction_per_ps / (1000.0 * units.fs) if ensemble == "nvt" else 0.0,
-            temperature=units.kB * temperature_K, seed=seed,
-            hottest=0.5 * freedom * units.kB * (HOTTEST[0] + HOTTEST[1] * temperature_K) / len(atoms)))
-    elif ensemble == "nvt":
-        dynamics = Langevin(atoms, timestep=timestep_fs * units.fs, temperature_K=temperature_K, fixcm=False,
-                            friction=friction_per_ps / (1000.0 * units.fs))
+    dynamics = _dynamics(atoms, structure, ensemble, temperature_K, timestep_fs, friction_per_ps, seed)
     atoms.get_forces()  # a structure that the force field cannot take fails here, before any file is made
     with nullcontext() if out is None else Trajectory(out, structure, settings, resume) as trajectory:
         run = _Run(atoms, dynamics, ensemble == "nve", trajectory, steps, every, timestep_fs, temperature_K, seed)
@@ -291,6 +281,22 @@ class _Run:
         return UnstableTrajectory(f"the simulation exploded at step {self.step}, {self.step * self.timestep_fs:g} fs: "
                                   f"{reason}{kept}; try a shorter time step than {self.timestep_fs:g} fs, a relaxed "
                                   "start, or a more precise model")
+
+
+def _dynamics(atoms: Atoms, structure: Structure, ensemble: str, temperature_K: float, timestep_fs: float,
+              friction_per_ps: float, seed: int) -> VelocityVerlet | Langevin | NativeDynamics:
+    """Return what takes the steps: the engine where it computes the forces, or ASE."""
+    timestep, friction = timestep_fs * units.fs, friction_per_ps / (1000.0 * units.fs)
+    native = getattr(atoms.calc, "forcefield", None)
+    if isinstance(native, NativeForceField):
+        freedom = _internal_freedom(atoms) if ensemble == "nve" else 3 * len(atoms)
+        bound = HOTTEST[0] + HOTTEST[1] * temperature_K
+        return NativeDynamics(native, structure, atoms.get_masses(), Bath(
+            timestep=timestep, friction=0.0 if ensemble == "nve" else friction, temperature=units.kB * temperature_K,
+            seed=seed, hottest=0.5 * freedom * units.kB * bound / len(atoms)))
+    if ensemble == "nvt":
+        return Langevin(atoms, timestep=timestep, temperature_K=temperature_K, fixcm=False, friction=friction)
+    return VelocityVerlet(atoms, timestep=timestep)
 
 
 def _calculator(forcefield: "ForceField | Calculator", backend: str) -> Calculator:

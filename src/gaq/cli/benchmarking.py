@@ -2,54 +2,184 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
 from gaq.cli import options
-from gaq.cli.terminal import say, show
+from gaq.cli.terminal import Unit, meter, show
+from gaq.errors import ConfigError
 
-SYSTEMS, RECIPES = "CH3CH2OH,water-64,water-512", "fp32,w4a16,w4a8"
-COLUMNS = ("system", "atoms", "edges", "backend", "recipe", "ms/step", "quartiles", "µs/atom", "ns/day", "× compiled",
-           "MiB")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+    from gaq.bench import Comparison, Row
+    from gaq.nn.model import ModelConfig
+
+PARTS = Unit("parts", "parts/s")
+RECIPES = "fp32,w4a16,w4a8"
+PICTURES = (".svg", ".png")
+TEXTS = ("system", "backend", "recipe")
+CAPTION = (
+    "times of energy and forces at neighbours that are known, median and quartiles of interleaved rounds; neighb.: finding "
+    "them and giving them to the backend, which MD does every 10 to 100 steps; + neighb.: a step that does so too. Other "
+    "packages run through their ASE calculators, which find neighbours in every step. x compiled: time of torch-compile "
+    "divided by that of the row. MiB: growth of a fresh process. ceiling, memory: share of what as many cores as threads "
+    "could do at most (`gaq bench --costs`).")
 
 
 def bench(
     model: options.Model,
-    systems: Annotated[str, typer.Option("--systems", metavar="NAMES", help=(
-        "Molecules by name, water-N for a periodic box, batch-N:MOLECULE; separated by commas."))] = SYSTEMS,
-    recipes: Annotated[str, typer.Option("--recipes", help="Recipes of the engine, separated by commas.")] = RECIPES,
+    systems: Annotated[str | None, typer.Option("--systems", metavar="NAMES", help=(
+        "Molecules by name, water-N for a periodic box, batch-N:MOLECULE; separated by commas. Otherwise molecules of 9 and "
+        "24 atoms, 64 and 512 waters, and a batch of 64 molecules."))] = None,
+    large: Annotated[bool, typer.Option("--large", help="Also 4,096 waters.")] = False,
+    backends: Annotated[str | None, typer.Option("--backends", metavar="NAMES", help=(
+        "Of torch-eager, torch-compile (which takes minutes), torch-bf16, engine, and other packages: mace-torch, sevenn, "
+        "so3krates-torch. Otherwise all that are installed."))] = None,
+    recipes: Annotated[str, typer.Option("--recipes", metavar="NAMES", help="Recipes of the engine.")] = RECIPES,
+    threads: Annotated[str, typer.Option("--threads", metavar="N,N", help="Numbers of threads, each with its rows.")] = "1,2",
     repeats: Annotated[int, typer.Option("--repeats", min=3, help="Timed rounds.")] = 15,
-    compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Also torch.compile; takes minutes.")] = True,
-    eager: Annotated[bool, typer.Option("--eager/--no-eager", help="Also PyTorch as it is.")] = True,
     memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Also the memory of fresh processes.")] = True,
+    largest_torch: Annotated[int, typer.Option("--largest-torch", metavar="EDGES", min=0, help=(
+        "PyTorch and other packages compute systems of up to so many edges."))] = 200_000,
     out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
-    threads: options.Threads = 1,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help=(
+        "Draw time against atoms, as .svg or .png."))] = None,
+    costs: Annotated[bool, typer.Option("--costs", help="Only count the operations of the model, and time nothing.")] = False,
 ) -> None:
-    """Time energy and forces of an FP32 model: PyTorch, compiled PyTorch, and the native engine at several bit widths.
+    """Time energy and forces of an FP32 model: PyTorch, the native engine at several bit widths, other packages.
 
     Rounds are interleaved; figures are medians.
     """
-    from gaq.bench import as_json, ceilings, compare
+    from gaq.bench import Plan, as_json, compare
+    from gaq.bench.summary import summarize
+    from gaq.bench.systems import LARGE, SYSTEMS
     from gaq.evaluate import hardware
     from gaq.files import write_atomically
 
-    rows = compare(options.load_model(model, "cpu"), [s.strip() for s in systems.split(",") if s.strip()],
-                   threads=threads or 1, compiled=compiled, eager=eager, recipes=[r.strip() for r in recipes.split(",")],
-                   repeats=repeats, memory=memory, progress=say)
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column in ("system", "backend", "recipe") else "right")
-    for r in rows:
-        table.add_row(r.system, str(r.atoms), str(r.edges), r.backend, r.recipe, f"{r.ms_per_step:.3g}",
-                      f"{r.ms_q1:.3g}-{r.ms_q3:.3g}", f"{r.us_per_atom:.3g}", f"{r.ns_per_day:.3g}",
-                      "" if r.ratio_to_compiled_fp32 is None else f"{r.ratio_to_compiled_fp32:.3g}",
-                      "" if r.peak_MiB is None else f"{r.peak_MiB:.0f}")
-    limits = ceilings()
-    show(table, f"one core of this machine now: float32 {limits['float32']:.0f}, int16 {limits['int16']:.0f}, int8 "
-                f"{limits['int8']:.0f} Gop/s, memory {limits['bandwidth']:.1f} GB/s")
+    chosen = SYSTEMS if systems is None else _names(systems)
+    plan = Plan((*chosen, LARGE) if large and LARGE not in chosen else chosen, thread_counts(threads),
+                None if backends is None else _names(backends), _names(recipes), repeats, memory, largest_torch)
+    _check_outputs(out, plot)
+    forcefield = options.load_model(model, "cpu")
+    if costs:
+        show(_costs(forcefield.config))
+        return
+    with meter("bench", PARTS, "measuring the machine") as told:
+        found = compare(forcefield, plan, told)
+    summary = summarize(found)
+    show(_table(found), CAPTION, *(f"left out: {' '.join(filter(None, (s.backend, s.system)))}: {s.reason}"
+                                   for s in found.skips), *summary.lines())
     if out is not None:
-        write_atomically(out, json.dumps(as_json(rows, hardware()), indent=1).encode())
+        write_atomically(out, json.dumps(as_json(found, hardware()) | {"summary": summary.as_json()}, indent=1))
         show(f"wrote {out}")
+    if plot is not None:
+        _draw(found.rows, plot)
+        show(f"wrote {plot}")
+
+
+def thread_counts(text: str) -> tuple[int, ...]:
+    """Return the numbers in "1,2".
+
+    Raises:
+        ConfigError: something that is no positive whole number.
+    """
+    names = _names(text)
+    wrong = [name for name in names if not name.isdecimal() or int(name) < 1]
+    if wrong or not names:
+        raise ConfigError(f"--threads takes positive whole numbers separated by commas, such as 1,2; given {text!r}")
+    return tuple(int(name) for name in names)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _check_outputs(out: Path | None, plot: Path | None) -> None:
+    if plot is not None and plot.suffix not in PICTURES:
+        raise ConfigError(f"--plot draws {' or '.join(PICTURES)}, not {plot.name}")
+    for path in (out, plot):
+        if path is not None:
+            options.check_writable(path)
+
+
+def _table(found: "Comparison") -> "Table":
+    """Return one line for each row, systems and numbers of threads set apart."""
+    limits = found.ceilings
+    table = _empty(("system", "atoms", "edges", "threads", "backend", "recipe", "ms/step", "quartiles", "neighb.", "+ neighb.",
+                    "µs/atom", "ns/day", "x compiled", "MiB", "ceiling", "memory"))
+    table.title = (f"one core of this machine now: float32 {limits['float32']:.0f}, int16 {limits['int16']:.0f}, int8 "
+                   f"{limits['int8']:.0f} Gop/s, memory {limits['bandwidth']:.1f} GB/s")
+    for row, following in zip(found.rows, [*found.rows[1:], None], strict=True):
+        last = following is None or (following.system, following.threads) != (row.system, row.threads)
+        table.add_row(row.system, str(row.atoms), str(row.edges), str(row.threads), row.backend, row.recipe,
+                      _figure(row.ms_per_step), f"{_figure(row.ms_q1)}-{_figure(row.ms_q3)}", _figure(row.neighbours_ms),
+                      _figure(row.ms_per_step_with_neighbours), _figure(row.us_per_atom), _figure(row.ns_per_day),
+                      _figure(row.ratio_to_compiled_fp32), "" if row.peak_MiB is None else f"{row.peak_MiB:.0f}",
+                      _percent(row.share_of_ceiling), _percent(row.share_of_bandwidth), end_section=last)
+    return table
+
+
+def _costs(config: "ModelConfig") -> "Table":
+    """Return the multiply-adds of a model, the parts of all its layers together."""
+    from gaq.bench.costs import parts
+
+    together: dict[tuple[str, str], list[float]] = {}
+    for part in parts(config):
+        name = ".".join(word for word in part.module.split(".") if not word.isdecimal())
+        numbers = together.setdefault((part.per, name), [0.0, 0.0, 0.0])
+        for k, value in enumerate((part.definition, part.forward, part.adjoint)):
+            numbers[k] += value
+    table = _empty(("for each", "part, all layers", "PyTorch forward", "engine forward", "engine adjoint"))
+    for per in ("atom", "edge"):
+        rows = [(name, numbers) for (whose, name), numbers in together.items() if whose == per]
+        for name, numbers in [*rows, ("sum", [sum(values) for values in zip(*(n for _, n in rows), strict=True)])]:
+            table.add_row(per, name, *(f"{value:,.0f}" for value in numbers), end_section=name == "sum")
+    table.caption = "multiply-adds; edges are directed, and the engine does both directions of a pair at once"
+    return table
+
+
+def _empty(columns: tuple[str, ...]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, title_justify="left", padding=(0, 1, 0, 0))
+    for name in columns:
+        left = name in (*TEXTS, "for each", "part, all layers")
+        table.add_column(name, justify="left" if left else "right", no_wrap=True)
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.0f} %"
+
+
+def _draw(rows: "list[Row]", path: Path) -> None:
+    from gaq.files import atomic_path, write_atomically
+    from gaq.report.style import to_svg
+
+    figure = _figure_of(rows)
+    if path.suffix == ".svg":
+        write_atomically(path, to_svg(figure, "bench"))
+        return
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=160, facecolor="white")
+
+
+def _figure_of(rows: "list[Row]") -> "Figure":
+    """Draw the rows of the first number of threads."""
+    from gaq.bench.steps import COMPILED
+    from gaq.report.plots import times_by_size
+
+    first = rows[0].threads
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        if row.threads == first and not row.system.startswith("batch-"):
+            lines.setdefault(row.label if row.backend == "engine" else row.backend, []).append((row.atoms, row.ms_per_step))
+    return times_by_size(lines, COMPILED, f"ms for each step, {first} thread{'s' if first > 1 else ''}")

@@ -225,6 +225,37 @@ def _linear_then_log(axes: Axes, quiet: float, loud: float) -> None:
     plain_log(axes, "y")
 
 
+def times_by_size(lines: Mapping[str, Sequence[tuple[int, float]]], emphasized: str, title: str) -> Figure:
+    """Time of a step against the number of atoms, both logarithmic, one line for each way to compute.
+
+    Args:
+        lines: pairs (atoms, ms) by name, in any order.
+        emphasized: name of the line that others are compared with; drawn in ink and thicker.
+        title: what the times are.
+    """
+    styles = line_styles((name, "") for name in lines if name != emphasized) | {emphasized: LineStyle(INK, "solid")}
+    figure = new_figure(560, 340)
+    axes = figure.subplots()
+    for name, points in lines.items():
+        atoms, times = zip(*sorted(points), strict=True)
+        thick = name == emphasized
+        axes.plot(atoms, times, color=styles[name].color, linestyle=styles[name].dash, linewidth=2.6 if thick else 1.5,
+                  marker="o", markersize=5 if thick else 3.5, label=short(name), zorder=3 if thick else 2)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    sizes = sorted({n for points in lines.values() for n, _ in points})
+    axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    plain_log(axes, "y")
+    tidy(axes, title, "atoms")
+    last = {name: max(points) for name, points in lines.items()}
+    handles, names = axes.get_legend_handles_labels()
+    order = sorted(range(len(names)), key=lambda k: -last[list(lines)[k]][1])  # slowest on top, as the lines are
+    legend(axes, handles=[handles[k] for k in order], labels=[names[k] for k in order], loc="center left",
+           bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
 def _bars(rows: Sequence[tuple[str, float]], colors: Sequence[str], labels: Sequence[str], xlabel: str,
           room: float = 1.2) -> Figure:
     figure = new_figure(460, 62 + 23 * max(len(rows), 1))

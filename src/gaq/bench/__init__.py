@@ -1,0 +1,9 @@
+"""How fast force fields compute: PyTorch in three modes, the native engine and other packages, side by side in one run.
+
+`systems` makes what is timed, `steps` what times are of, `peers` the other packages, `timing` and `memory` measure,
+`costs` counts operations, `comparison` puts it together, `summary` says what the rows mean.
+"""
+
+from gaq.bench.comparison import Comparison, Plan, Row, Skip, as_json, compare
+
+__all__ = ["Comparison", "Plan", "Row", "Skip", "as_json", "compare"]

@@ -128,7 +128,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Skip:
-    """A row that was left out, and why; atoms and edges are 0 where no system of any size would have it."""
+    """Rows of a backend that were left out, and why; without a system, those of all."""
 
     backend: str
     reason: str
@@ -169,7 +169,8 @@ def compare(model: ForceField, plan: Plan, progress: Told = lambda done, total, 
 
     Raises:
         ConfigError: a low-bit model.
-        EngineMissing, NotLowered, PeerMissing, PeerFailed: a backend that was asked for by name cannot compute.
+        EngineMissing, NotLowered: the engine is not installed, or does not compute a recipe.
+        PeerMissing: a package that was asked for by name is not installed.
     """
     if model.recipe.rules:
         raise ConfigError(f"the benchmark needs an FP32 model, whose low-bit forms it makes; given one with recipe "
@@ -178,6 +179,7 @@ def compare(model: ForceField, plan: Plan, progress: Told = lambda done, total, 
     with _threads_restored():
         for system in systems(plan.systems, model):
             run.measure(system)
+    progress(run.total, run.total, "done")
     return Comparison(run.rows, run.skips, run.ceilings)
 
 

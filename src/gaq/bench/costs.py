@@ -54,13 +54,13 @@ class Part:
 def parts(config: ModelConfig) -> list[Part]:
     """Return the multiply-adds of all parts of a model.
 
-    A linear map of an atom from n to m channels takes n m forward, and n m in the adjoint, which is that of the input alone:
-    weights are constants. The vector maps act on M components. For an edge, the definition evaluates the radial network and
-    the contractions; the engine interpolates a table (6 rows, and 12 with the slopes) and contracts, once for both directions
-    of a pair, and multiplies messages.
+    A linear map of an atom from n to m channels takes n m forward, and n m in the adjoint, which is that of the input
+    alone: weights are constants. Vector maps act on M components. For an edge, the definition evaluates the radial network
+    and the contractions; the engine interpolates a table (6 rows, and 12 with the slopes) and contracts, once for both
+    directions of a pair, and multiplies messages.
 
-    A multiplication on its own counts as one. Left out: distances, harmonics and local frames, norms, exponentials and activations, rounding to codes, gates by degree,
-    sums over components, padding of channels to 16.
+    A multiplication on its own counts as one. Left out: distances, harmonics and local frames, norms, exponentials and
+    activations, rounding to codes, gates by degree, sums over components, padding of channels to 16.
     """
     c = config
     filters = c.scalars + c.vectors * c.max_degree
@@ -107,7 +107,8 @@ def _layer(c: ModelConfig, attention: str, interaction: str) -> list[Part]:
         _map(f"{attention}.filters.project", "contraction", components * c.vectors * heads),
         Part(f"{attention}.filters.radial", "radial", "edge", c.filter_width * (c.radial_functions + width),
              TABLE_ROWS * width / 2, 2 * TABLE_ROWS * width / 2),
-        Part(f"{attention}.filters.contraction", "contraction", "edge", contraction, contraction / 2, 2 * contraction / 2),
+        Part(f"{attention}.filters.contraction", "contraction", "edge", contraction,
+             contraction / 2, 2 * contraction / 2),
         Part(f"{attention}.messages", "", "edge", heads * (c.scalars + 2 * gates),
              3 * c.scalars + 2 * components * c.vectors, 7 * c.scalars + 4 * components * c.vectors),
         _map(f"{interaction}.mix", "vector", 2 * components * c.vectors**2),

@@ -31,8 +31,8 @@ def peak_MiB(backend: str, system: System, form: ForceField, threads: int) -> fl
     try:
         return float(receive.recv())
     except EOFError:
-        raise GaqError(f"the process that measured the memory of {backend} for {system.name} ended early: not enough memory?"
-                       ) from None
+        raise GaqError(f"the process that measured the memory of {backend} for {system.name} ended early; if memory is "
+                       "short, take a smaller system, or --no-memory") from None
     finally:
         child.join()
 

@@ -1,4 +1,4 @@
-"""Other packages on the same structures, through their ASE calculators; none of them is needed, and nothing is downloaded."""
+"""Other packages on the same structures, through their ASE calculators; none is needed, and nothing is downloaded."""
 
 import importlib
 import importlib.util

@@ -43,7 +43,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak memory of an engine recipe at the largest system, against eager FP32 there; measured, or a line through boxes."""
+    """Peak memory of an engine recipe at the largest system, against eager FP32 there: measured, or on a line."""
 
     system: str
     recipe: str
@@ -91,8 +91,9 @@ class Summary:
         lines = []
         for s in self.speed:
             if s.recipe == W4A8 and s.atoms >= LARGE_ATOMS and s.ratio_to_engine_fp32 is not None:
-                lines.append(f"{s.system}, {_threads(s.threads)}: engine {s.recipe} is {s.ratio_to_engine_fp32:.2f} times as fast "
-                             f"as engine fp32, {s.ratio_to_best_fp32:.2f} times as fast as the best FP32 mode ({s.best_fp32})")
+                lines.append(
+                    f"{s.system}, {_threads(s.threads)}: engine {s.recipe} is {s.ratio_to_engine_fp32:.2f} times as fast "
+                    f"as engine fp32, {s.ratio_to_best_fp32:.2f} times as fast as the best FP32 mode ({s.best_fp32})")
         return lines
 
     def _weights(self) -> list[str]:
@@ -102,8 +103,8 @@ class Summary:
             for w in self.weights if w.recipe != FP32]
 
     def _memory(self) -> list[str]:
-        return [f"peak memory at {m.system}, engine {m.recipe}: {m.peak_MiB:.0f} MiB, {m.peak_MiB / m.eager_MiB:.3f} of eager "
-                f"FP32's {m.eager_MiB:.0f} MiB{' (extrapolated)' if m.extrapolated else ''}" for m in self.memory]
+        return [f"peak memory at {m.system}, engine {m.recipe}: {m.peak_MiB:.0f} MiB, {m.peak_MiB / m.eager_MiB:.3f} of "
+                f"eager FP32's {m.eager_MiB:.0f} MiB{' (extrapolated)' if m.extrapolated else ''}" for m in self.memory]
 
 
 def summarize(comparison: Comparison) -> Summary:

@@ -113,7 +113,7 @@ def waters(count: int, seed: int = 0) -> Structure:
 
 
 def azobenzene() -> Structure:
-    """Return planar trans-azobenzene, C12H10N2: regular hexagons, angles of 120° at nitrogen, inversion in the middle of N=N.
+    """Return planar trans-azobenzene, C12H10N2: regular hexagons, angles of 120°, inversion in the middle of N=N.
 
     One half is placed with N at (AZO/2, 0) and its ring along the direction of 60°; the other is its image -x.
     """
@@ -132,6 +132,6 @@ def _molecule(name: str) -> Structure:
     try:
         atoms = molecule(name)
     except KeyError:
-        raise ConfigError(f"no molecule {name!r} is known; take {AZOBENZENE}, a name of ase.build.molecule such as CH3CH2OH, "
-                          "water-64 or batch-64:CH3CH2OH") from None
+        raise ConfigError(f"no molecule {name!r} is known; take {AZOBENZENE}, a name of ase.build.molecule such as "
+                          "CH3CH2OH, water-64 or batch-64:CH3CH2OH") from None
     return Structure(species=atoms.numbers, positions=atoms.positions)

@@ -22,24 +22,25 @@ RECIPES = "fp32,w4a16,w4a8"
 PICTURES = (".svg", ".png")
 TEXTS = ("system", "backend", "recipe")
 CAPTION = (
-    "times of energy and forces at neighbours that are known, median and quartiles of interleaved rounds; neighb.: finding "
-    "them and giving them to the backend, which MD does every 10 to 100 steps; + neighb.: a step that does so too. Other "
-    "packages run through their ASE calculators, which find neighbours in every step. x compiled: time of torch-compile "
-    "divided by that of the row. MiB: growth of a fresh process. ceiling, memory: share of what as many cores as threads "
-    "could do at most (`gaq bench --costs`).")
+    "times of energy and forces at neighbours that are known: median and quartiles of interleaved rounds, without the "
+    "neighbour list. neighb.: finding the neighbours and giving them to the backend, which MD does when its Verlet skin is "
+    "used up; + neighb.: a step that does so too. Other packages run through their ASE calculators, whose times contain the "
+    "neighbour list. x compiled: time of torch-compile divided by that of the row. MiB: growth of a fresh process. ceiling, "
+    "memory: share of what as many cores as threads could do at most (`gaq bench --costs`).")
 
 
 def bench(
     model: options.Model,
     systems: Annotated[str | None, typer.Option("--systems", metavar="NAMES", help=(
-        "Molecules by name, water-N for a periodic box, batch-N:MOLECULE; separated by commas. Otherwise molecules of 9 and "
-        "24 atoms, 64 and 512 waters, and a batch of 64 molecules."))] = None,
+        "Molecules by name, water-N for a periodic box, batch-N:MOLECULE; separated by commas. Otherwise molecules of 9 "
+        "and 24 atoms, 64 and 512 waters, and a batch of 64 molecules."))] = None,
     large: Annotated[bool, typer.Option("--large", help="Also 4,096 waters.")] = False,
     backends: Annotated[str | None, typer.Option("--backends", metavar="NAMES", help=(
         "Of torch-eager, torch-compile (which takes minutes), torch-bf16, engine, and other packages: mace-torch, sevenn, "
         "so3krates-torch. Otherwise all that are installed."))] = None,
     recipes: Annotated[str, typer.Option("--recipes", metavar="NAMES", help="Recipes of the engine.")] = RECIPES,
-    threads: Annotated[str, typer.Option("--threads", metavar="N,N", help="Numbers of threads, each with its rows.")] = "1,2",
+    threads: Annotated[str, typer.Option("--threads", metavar="N,N", help=(
+        "Numbers of threads, each with its own rows."))] = "1,2",
     repeats: Annotated[int, typer.Option("--repeats", min=3, help="Timed rounds.")] = 15,
     memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Also the memory of fresh processes.")] = True,
     largest_torch: Annotated[int, typer.Option("--largest-torch", metavar="EDGES", min=0, help=(
@@ -47,7 +48,7 @@ def bench(
     out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help=(
         "Draw time against atoms, as .svg or .png."))] = None,
-    costs: Annotated[bool, typer.Option("--costs", help="Only count the operations of the model, and time nothing.")] = False,
+    costs: Annotated[bool, typer.Option("--costs", help="Only count operations of the model; time nothing.")] = False,
 ) -> None:
     """Time energy and forces of an FP32 model: PyTorch, the native engine at several bit widths, other packages.
 
@@ -75,7 +76,7 @@ def bench(
     if out is not None:
         write_atomically(out, json.dumps(as_json(found, hardware()) | {"summary": summary.as_json()}, indent=1))
         show(f"wrote {out}")
-    if plot is not None:
+    if plot is not None and found.rows:
         _draw(found.rows, plot)
         show(f"wrote {plot}")
 
@@ -108,8 +109,8 @@ def _check_outputs(out: Path | None, plot: Path | None) -> None:
 def _table(found: "Comparison") -> "Table":
     """Return one line for each row, systems and numbers of threads set apart."""
     limits = found.ceilings
-    table = _empty(("system", "atoms", "edges", "threads", "backend", "recipe", "ms/step", "quartiles", "neighb.", "+ neighb.",
-                    "µs/atom", "ns/day", "x compiled", "MiB", "ceiling", "memory"))
+    table = _empty(("system", "atoms", "edges", "threads", "backend", "recipe", "ms/step", "quartiles", "neighb.",
+                    "+ neighb.", "µs/atom", "ns/day", "x compiled", "MiB", "ceiling", "memory"))
     table.title = (f"one core of this machine now: float32 {limits['float32']:.0f}, int16 {limits['int16']:.0f}, int8 "
                    f"{limits['int8']:.0f} Gop/s, memory {limits['bandwidth']:.1f} GB/s")
     for row, following in zip(found.rows, [*found.rows[1:], None], strict=True):

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from gaq.bench.costs import step_seconds
-from gaq.bench.memory import MIB, peak_MiB
+from gaq.bench.memory import MIB, MemoryNotMeasured, peak_MiB
 from gaq.bench.peers import PEERS, PeerFailed, PeerMissing
-from gaq.bench.steps import BFLOAT16, COMPILED, EAGER, ENGINE, FP32, TORCH, Step, check_backend, low_bit, step_of
+from gaq.bench.steps import COMPILED, EAGER, ENGINE, FP32, TORCH, Step, check_backend, low_bit, step_of
 from gaq.bench.systems import SYSTEMS, System, structures, systems
 from gaq.bench.timing import ceilings, interleaved
 from gaq.errors import ConfigError
@@ -199,10 +199,11 @@ class _Run:
     progress: Told
     rows: list[Row] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
-    ceilings: dict[str, float] = field(default_factory=ceilings)
+    ceilings: dict[str, float] = field(init=False)
     done: int = 0
 
     def __post_init__(self) -> None:
+        self.ceilings = ceilings()
         self.keys = list(self._installed(self.plan.keys()))
         rounds = self.plan.repeats + 1 + len(self.keys)
         self.total = len(self.plan.systems) * (len(self.plan.threads) * rounds + self.plan.memory * len(self.keys))
@@ -211,7 +212,7 @@ class _Run:
         """Add the rows of one system."""
         forms = {recipe: low_bit(system.field, load_recipe(recipe), system.graph) for recipe in {*self.plan.recipes, FP32}}
         keys = [key for key in self.keys if self._fits(key[0], system)]
-        peaks: dict[Key, float] = {}
+        peaks: dict[Key, float | None] = {}
         for threads in self.plan.threads:
             torch.set_num_threads(threads)
             steps: dict[Key, Step] = {}
@@ -222,8 +223,8 @@ class _Run:
                     step.compute()
                 except PeerFailed as reason:
                     self._left_out(key, system, reason, keys, steps)
-                except RuntimeError as reason:  # PyTorch lacks something for these numbers on this machine
-                    if key[0] != BFLOAT16:
+                except RuntimeError as reason:  # PyTorch lacks bfloat16, a compiler or memory on this machine
+                    if key[0] not in TORCH:
                         raise
                     self._left_out(key, system, reason, keys, steps)
             self._told(system, threads, "timing", parts=0)
@@ -234,7 +235,7 @@ class _Run:
             self.rows += self._rows(system, threads, steps, times, peaks)
 
     def _rows(self, system: System, threads: int, steps: dict[Key, Step], times: dict[Any, NDArray[np.float64]],
-              peaks: dict[Key, float]) -> Iterator[Row]:
+              peaks: dict[Key, float | None]) -> Iterator[Row]:
         fastest = times.get((COMPILED, FP32))
         for key, step in steps.items():
             q1, median, q3 = (float(q) for q in np.quantile(times[key], (0.25, 0.5, 0.75)))
@@ -252,9 +253,13 @@ class _Run:
         crossing = (step.traffic_bytes or 0) / (1e9 * self.ceilings["bandwidth"])
         return replace(row, share_of_ceiling=least / (cores * seconds), share_of_bandwidth=crossing / (cores * seconds))
 
-    def _peak(self, key: Key, system: System, form: ForceField, threads: int) -> float:
+    def _peak(self, key: Key, system: System, form: ForceField, threads: int) -> float | None:
         self._told(system, threads, f"memory of {key[0]}")
-        return peak_MiB(key[0], system, form, threads)
+        try:
+            return peak_MiB(key[0], system, form, threads)
+        except MemoryNotMeasured as reason:  # the times stay
+            self.skips.append(Skip(key[0], str(reason), system.name, system.atoms, system.edges))
+            return None
 
     def _installed(self, keys: Iterable[Key]) -> Iterator[Key]:
         for backend, recipe in keys:

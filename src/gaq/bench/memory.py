@@ -17,11 +17,15 @@ from gaq.forcefield import ForceField
 MIB = 2**20
 
 
+class MemoryNotMeasured(GaqError):
+    """The process whose memory was to be measured ended early."""
+
+
 def peak_MiB(backend: str, system: System, form: ForceField, threads: int) -> float:
     """Return how much a fresh process grows by computing once, MiB; what torch itself takes is not in it.
 
     Raises:
-        GaqError: the process ended early, as it does where memory is short.
+        MemoryNotMeasured: the process ended early, as it does where memory is short.
     """
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
@@ -31,8 +35,8 @@ def peak_MiB(backend: str, system: System, form: ForceField, threads: int) -> fl
     try:
         return float(receive.recv())
     except EOFError:
-        raise GaqError(f"the process that measured the memory of {backend} for {system.name} ended early; if memory is "
-                       "short, take a smaller system, or --no-memory") from None
+        raise MemoryNotMeasured("the process whose memory was to be measured ended early; perhaps there is not enough of it"
+                                ) from None
     finally:
         child.join()
 

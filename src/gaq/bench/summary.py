@@ -151,9 +151,10 @@ def _all_weights(rows: Sequence[Row]) -> list[Weights]:
     """Compare on the first system, for weights do not depend on it."""
     first = [row for row in rows if row.system == rows[0].system and row.threads == rows[0].threads]
     full = {row.backend: row.weights_MiB for row in first if row.recipe == FP32 and row.weights_MiB}
-    torch = next((full[backend] for backend in TORCH if backend in full), None)
-    engine = full.get(ENGINE)
-    return [Weights(row.recipe, row.weights_MiB, torch and row.weights_MiB / torch, engine and row.weights_MiB / engine)
+    in_torch = next((full[backend] for backend in TORCH if backend in full), None)
+    in_engine = full.get(ENGINE)
+    return [Weights(row.recipe, row.weights_MiB, in_torch and row.weights_MiB / in_torch,
+                    in_engine and row.weights_MiB / in_engine)
             for row in first if row.backend == ENGINE and row.weights_MiB]
 
 

@@ -23,10 +23,10 @@ PICTURES = (".svg", ".png")
 TEXTS = ("system", "backend", "recipe")
 CAPTION = (
     "times of energy and forces at neighbours that are known: median and quartiles of interleaved rounds, without the "
-    "neighbour list. neighb.: finding the neighbours and giving them to the backend, which MD does when its Verlet skin is "
-    "used up; + neighb.: a step that does so too. Other packages run through their ASE calculators, whose times contain the "
-    "neighbour list. x compiled: time of torch-compile divided by that of the row. MiB: growth of a fresh process. ceiling, "
-    "memory: share of what as many cores as threads could do at most (`gaq bench --costs`).")
+    "neighbour list. neighb.: finding the neighbours and giving them to the backend, which MD does when its Verlet skin "
+    "is used up; + neighb.: a step that does so too. Other packages run through their ASE calculators, whose times contain "
+    "the neighbour list. x compiled: time of torch-compile divided by that of the row. MiB: growth of a fresh process. "
+    "ceiling, memory: share of what as many cores as threads could do at most (docs/engine.md).")
 
 
 def bench(

@@ -18,7 +18,7 @@ from gaq.report.style import FONT_SIZE, INK, LineStyle, legend, line_styles, new
 MILLI = 1000.0  # meV per eV
 MAX_BARS = 24
 _FEW_DOTS = 600  # fewer dots are drawn larger
-_MARKERS = "os^Dv<>"  # their number and that of line styles have no common divisor: lines differ in one of the two
+_MARKERS = "os^Dv<>"  # seven, and five styles of other lines: the first 35 lines differ in one of the two
 _LOG_RATIO = 20.0  # runs this unequal get a symmetric logarithmic axis
 
 
@@ -240,8 +240,9 @@ def times_by_size(lines: Mapping[str, Sequence[tuple[int, float]]], emphasized: 
     for (name, points), marker in zip(lines.items(), itertools.cycle(_MARKERS), strict=False):
         atoms, times = zip(*sorted(points), strict=True)
         thick = name == emphasized
-        axes.plot(atoms, times, color=styles[name].color, linestyle=styles[name].dash, linewidth=2.6 if thick else 1.5,
-                  marker=marker, markersize=6 if thick else 4.5, markeredgewidth=0, label=short(name), zorder=3 if thick else 2)
+        axes.plot(atoms, times, color=styles[name].color, linestyle=styles[name].dash, marker=marker, markeredgewidth=0,
+                  linewidth=2.6 if thick else 1.5, markersize=6 if thick else 4.5, label=short(name),
+                  zorder=3 if thick else 2)
     axes.set_xscale("log")
     axes.set_yscale("log")
     sizes = sorted({n for points in lines.values() for n, _ in points})

@@ -125,6 +125,6 @@ def _so3lr() -> Calculator:
 
 
 PEERS = {peer.package: peer for peer in (
-    Peer("mace-torch", "mace", "peers-mace", "MACE-OFF23-small shape, random weights", _mace),
+    Peer("mace-torch", "mace", "peers-mace", "random weights", _mace),
     Peer("sevenn", "sevenn", "peers", "SevenNet-0", _sevennet),
     Peer("so3krates-torch", "so3krates_torch", "peers", "SO3LR", _so3lr))}

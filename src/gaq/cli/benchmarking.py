@@ -110,7 +110,7 @@ def _table(found: "Comparison") -> "Table":
     """Return one line for each row, systems and numbers of threads set apart."""
     limits = found.ceilings
     table = _empty(("system", "atoms", "edges", "threads", "backend", "recipe", "ms/step", "quartiles", "neighb.",
-                    "+ neighb.", "µs/atom", "ns/day", "x compiled", "MiB", "ceiling", "memory"))
+                    "+\nneighb.", "µs/atom", "ns/day", "x\ncompiled", "MiB", "ceiling", "memory"))
     table.title = (f"one core of this machine now: float32 {limits['float32']:.0f}, int16 {limits['int16']:.0f}, int8 "
                    f"{limits['int8']:.0f} Gop/s, memory {limits['bandwidth']:.1f} GB/s")
     for row, following in zip(found.rows, [*found.rows[1:], None], strict=True):
@@ -149,7 +149,7 @@ def _empty(columns: tuple[str, ...]) -> "Table":
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, title_justify="left", padding=(0, 1, 0, 0))
     for name in columns:
         left = name in (*TEXTS, "for each", "part, all layers")
-        table.add_column(name, justify="left" if left else "right", no_wrap=True)
+        table.add_column(name, justify="left" if left else "right", no_wrap=True, vertical="bottom")
     return table
 
 

@@ -258,7 +258,7 @@ class _Run:
         try:
             return peak_MiB(key[0], system, form, threads)
         except MemoryNotMeasured as reason:  # the times stay
-            self.skips.append(Skip(key[0], str(reason), system.name, system.atoms, system.edges))
+            self.skips.append(Skip(key[0], f"memory: {reason}", system.name, system.atoms, system.edges))
             return None
 
     def _installed(self, keys: Iterable[Key]) -> Iterator[Key]:

@@ -250,9 +250,9 @@ def times_by_size(lines: Mapping[str, Sequence[tuple[int, float]]], emphasized: 
     axes.xaxis.set_minor_locator(NullLocator())
     plain_log(axes, "y")
     tidy(axes, title, "atoms")
-    last = {name: max(points) for name, points in lines.items()}
     handles, names = axes.get_legend_handles_labels()
-    order = sorted(range(len(names)), key=lambda k: -last[list(lines)[k]][1])  # slowest on top, as the lines are
+    at_smallest = [min(points)[1] for points in lines.values()]
+    order = sorted(range(len(names)), key=lambda k: -at_smallest[k])  # slowest on top, as the lines are
     legend(axes, handles=[handles[k] for k in order], labels=[names[k] for k in order], loc="center left",
            bbox_to_anchor=(1.01, 0.5))
     return figure

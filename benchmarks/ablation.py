@@ -53,7 +53,7 @@ ROWS: dict[str, Recipe] = {
     "lee-term": scheduled(lee_weight=0.1),
     "no-geometric-ste": with_vectors(mddq(gradient="plain")),
     "no-branch-schedule": scheduled(scalars_only=0.0),
-    "no-distillation": scheduled(distillation=0.0),
+    "distillation": scheduled(distillation=0.5, displaced=1),
     PLAIN_ATTENTION: RECIPES["w4a8"],
 }
 

@@ -118,7 +118,7 @@ def test_steps_of_least_error_beat_those_of_the_largest_value() -> None:
     model = float_model("robust")
     errors = []
     for calibrated in ("mse", "max"):
-        recipe = RECIPES["w4a8"].with_overrides([f"scalar.calibration={calibrated}"])
+        recipe = RECIPES["w4a8"].with_overrides([f"update.calibration={calibrated}"])
         leaf = dict(leaves(prepare(model, recipe, [calibration()])))["attention.0.value"]
         step = leaf.inputs.scale()
         whole, scale = leaf.weight(step)

@@ -83,7 +83,8 @@ class Schedule(_Frozen):
         train: whether the recipe is trained at all (else calibrated only, post-training).
         scalars_only: share of the steps in which vector features stay in float (10 of 80 epochs in the paper).
         lee_weight: weight of the local equivariance error in the loss, in units of the force loss.
-        distillation: weight of the FP32 teacher's energies and forces against the reference labels; with a teacher,
+        distillation: weight of the FP32 teacher's energies and forces against the reference labels. None by default: it
+            ties the student to the errors of its teacher, which training on the labels still lessens.
         displaced: copies of each frame that are displaced at random and labelled by the teacher alone, and
         displacement: by how much, Å for each coordinate (standard deviation).
         protection: Degree-Quant's largest probability that an atom stays in float; 0 for none.
@@ -92,8 +93,8 @@ class Schedule(_Frozen):
     train: bool = True
     scalars_only: float = Field(default=0.125, ge=0, le=1)
     lee_weight: float = Field(default=0.0, ge=0)
-    distillation: float = Field(default=0.5, ge=0, le=1)
-    displaced: int = Field(default=1, ge=0)
+    distillation: float = Field(default=0.0, ge=0, le=1)
+    displaced: int = Field(default=0, ge=0)
     displacement: float = Field(default=0.02, gt=0)
     protection: float = Field(default=0.0, ge=0, le=1)
 
@@ -231,17 +232,19 @@ def _value(text: str) -> int | float | str:
 
 
 def _geometry_aware(name: str, weight: Bits, activation: Bits | None, description: str) -> Recipe:
-    edge, room = max(weight, 8), 1.25  # bits of weights that are few and matter much; headroom
-    wider: Bits | None = 16 if activation == 8 else None  # inputs whose rounding hurts most, and which are few
+    edge = max(weight, 8)  # bits of weights that are few and matter much
+    room = 1.1 if activation == 8 else 1.25  # headroom: eight bits are too few to waste
+    wide: Bits | None = None if activation is None else 16  # inputs whose rounding is heard in the energy
+    wider: Bits | None = 16 if activation == 8 else None  # inputs with the heaviest tails, and few
     vectors = None if activation is None else MDDQ(
         magnitude=LinearMagnitude(bits=activation), direction=ComponentDirection(bits=activation), aligned=True)
     return Recipe(name=name, description=description, rules=(
         Rule(match="first", weight=edge),
         Rule(match="last", weight=edge, input=wider, headroom=2.0),
         Rule(match="radial", weight=edge),  # functions of one distance: their inputs stay in float, engines use tables
-        Rule(match="contraction", weight=edge, input=wider, headroom=room),  # few, and all filters hang on them
+        Rule(match="contraction", weight=edge, input=wider, headroom=1.25),  # few, and all filters hang on them
         Rule(match="scalar", weight=weight, input=activation, headroom=room, calibration="max"),
-        Rule(match="update", weight=weight, input=None if activation is None else 16, headroom=room, calibration="max"),
+        Rule(match="update", weight=weight, input=wide, headroom=1.25, calibration="max"),
         Rule(match="vector", weight=edge),
         Rule(match="feature", vectors=vectors, headroom=room)))
 
@@ -263,8 +266,8 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     _plain("int8-naive", Components(bits=8), Schedule(train=False),
            "rival: per-tensor min-max post-training INT8, vectors rounded component by component"),
     _plain("svq-kmeans", MDDQ(magnitude=LinearMagnitude(bits=8), direction=KMeansCodebook(points=256), gradient="none"),
-           Schedule(scalars_only=0.0, distillation=0.0),
+           Schedule(scalars_only=0.0),
            "rival: spherical k-means codebook, hard assignment without gradient"),
-    _plain("degree-quant", Components(bits=8), Schedule(scalars_only=0.0, distillation=0.0, protection=0.2),
+    _plain("degree-quant", Components(bits=8), Schedule(scalars_only=0.0, protection=0.2),
            "rival: Degree-Quant, stochastic protection of atoms with many neighbours"),
 )}

@@ -26,13 +26,15 @@ from gaq.nn.quantized import (
     QuantizedVectors,
     Weight,
 )
-from gaq.quant.affine import clipped_fraction, scale_from_max, scale_from_mse
+from gaq.quant.affine import clipped_fraction, positive, scale_from_max, scale_from_mse
 from gaq.quant.formats import IntFormat
 from gaq.quant.vectors import VectorFormat
 from gaq.recipe import Recipe, Rule
 from gaq.so3 import degree_slices
 
 SAMPLE_ROWS = 4096  # activations kept for each leaf and batch
+SCARCE_BITS, SPARE = 8, 4  # inputs of so few bits have none to spare for the weights' sake; others, steps so much larger
+SMALLEST_COLUMN = 1e-3  # of a weight matrix, relative to its largest: silent channels need not be brought to its size
 
 
 @dataclass
@@ -212,7 +214,7 @@ def _low_bit(name: str, leaf: nn.Module, rule: Rule, recipe: Recipe, seen: Obser
         return None
     role = str(leaf.role)
     if isinstance(leaf, Linear):
-        inputs = _input_codes(name, leaf.weight.shape[1], rule, recipe, seen)
+        inputs = _input_codes(name, leaf.weight.detach(), rule, recipe, seen)
         return QuantizedLinear(role, _weight(leaf.weight, rule, inputs.scale() if inputs else None), leaf.bias, inputs)
     if isinstance(leaf, VectorLinear):
         return QuantizedVectorLinear(role, _weight(leaf.weight, rule), len(leaf.slices))
@@ -233,20 +235,43 @@ def _weight(weight: Tensor, rule: Rule, step: Tensor | None = None) -> Weight:
     return MasterWeight(weight, choose(rows, fmt, channel_axis=0).reshape(*weight.shape[:-1], 1), fmt)
 
 
-def _input_codes(name: str, channels: int, rule: Rule, recipe: Recipe, seen: Observations | None) -> InputCodes | None:
+def _input_codes(name: str, weight: Tensor, rule: Rule, recipe: Recipe, seen: Observations | None) -> InputCodes | None:
     if rule.input is None:
         return None
     fmt = IntFormat(bits=rule.input)
-    by_channel = rule.granularity == "channel"
     if seen is None:
-        scale = torch.ones(channels if by_channel else ())
+        scale = torch.ones(weight.shape[1] if rule.granularity == "channel" else ())
     else:
-        rows = torch.cat(seen.inputs[name]) * rule.headroom
-        scale = scale_from_max(rows, fmt)
-        if by_channel:  # the geometric mean leaves half of the unevenness to the weights, which have fewer bits
-            scale = (scale * scale_from_max(rows, fmt, channel_axis=1).squeeze(0)).sqrt()
+        rows = torch.cat(seen.inputs[name])
+        scale = scale_from_max(rows * rule.headroom, fmt)
+        if rule.granularity == "channel":
+            scale = _channel_steps(rows, weight, scale, rule.headroom, fmt)
     kind = ProtectedInputCodes if recipe.schedule.protection else InputCodes
     return kind(LearnedScale(scale), fmt)
+
+
+def _channel_steps(rows: Tensor, weight: Tensor, largest: Tensor, headroom: float, fmt: IntFormat) -> Tensor:
+    """Return a step for each channel of an input, by which the columns of the weight are multiplied before rounding.
+
+    Both factors want their own steps: the input s_j ~ max|x_j|, the weight, with one step for a row, columns of one size.
+    With few bits for the input, s_j is the geometric mean of max|x_j| and one step for all. Where it has bits to spare,
+    the weight comes first, s_j ~ (rms(x_j)^½ / max_i|W_ij|)^½: columns are brought to one size, the louder ones a little
+    less, for at most two bits of a channel.
+
+    Args:
+        rows: inputs seen in calibration, shape (rows, in).
+        weight: shape (out, in).
+        largest: the step of least size without clipping that all channels can share.
+        headroom: see `Rule`.
+        fmt: of the input.
+    """
+    channels = scale_from_max(rows * headroom, fmt, channel_axis=1).squeeze(0)
+    if fmt.bits <= SCARCE_BITS:
+        return (largest * channels).sqrt()
+    columns = weight.abs().amax(0)
+    rms = rows.square().mean(0).sqrt()
+    ratio = (positive(rms).sqrt() / columns.clamp_min(positive(columns.max()) * SMALLEST_COLUMN)).sqrt()
+    return torch.minimum(ratio * (channels / ratio).max(), channels * SPARE)
 
 
 def _vector_quantizer(name: str, leaf: VectorQuantizer, rule: Rule, seen: Observations | None) -> QuantizedVectors:

@@ -7,8 +7,8 @@ Each leaf has a `role`, by which a recipe addresses it. Leaves take and return f
 | first       | Embedding, Linear       | species to scalars; filters of the first messages             |
 | radial      | Linear                  | filters from the radial basis (a function of one distance)    |
 | contraction | VectorLinear, Linear    | filters from rotation-invariant contractions of vectors       |
-| scalar      | Linear                  | queries, keys, values and outputs of attention                |
-| update      | Linear                  | updates of an atom's scalars from its scalars and invariants  |
+| scalar      | Linear                  | queries and keys of attention                                 |
+| update      | Linear                  | values and outputs of attention, updates of scalars           |
 | vector      | VectorLinear            | channel mixing of each degree, which commutes with rotations  |
 | feature     | VectorQuantizer         | nothing in float: where vector features are rounded           |
 | last        | Linear                  | per-atom energies                                             |

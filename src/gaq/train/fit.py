@@ -93,7 +93,7 @@ def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Stru
     """Return a low-bit force field made from a float one.
 
     Calibrates the recipe's steps on frames and, where the recipe is a trained one and `settings` are given, trains with
-    the rounding in place: scalars first, vector features later, the float model as a teacher.
+    the rounding in place: scalars first, vector features later.
 
     Args:
         forcefield: float.
@@ -158,7 +158,7 @@ def lessons(frames: Sequence[Structure], labelled: Sequence[Graph], teacher: For
     the teacher's labels alone: they show the function that is to be kept where no reference was computed.
     """
     share = schedule.distillation
-    if not share:
+    if not share and not schedule.displaced:
         return list(labelled)
     predict, random = on_backend(teacher), np.random.default_rng(seed)
     known = [taught(graph, predict(graph), share) for graph in labelled]
@@ -213,9 +213,6 @@ def _provenance(config: dict[str, Any], frames: Sequence[Structure], progress: P
                  "frames_per_second": progress.frames_per_second,
                  "curves": _curves(progress.history)}
     return made
-
-
-
 
 
 def _curves(history: list[dict[str, Any]]) -> dict[str, list[Any]]:

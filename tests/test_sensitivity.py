@@ -72,7 +72,7 @@ def w4a8(role: str, **changes: object) -> Rule:
 
 @pytest.mark.parametrize(("leaf", "kind", "rule"), [
     ("attention.0.query", "weight", w4a8("scalar", match="*.query")),
-    ("attention.0.value", "input", w4a8("scalar", match="*.0.value", weight=None)),
+    ("attention.0.query", "input", w4a8("scalar", match="*.0.query", weight=None)),
     ("attention.0.feature", "vectors", w4a8("feature", match="att*feature")),
 ])
 def test_a_row_is_the_measure_of_a_model_with_that_part_alone(original, report, leaf, kind, rule):

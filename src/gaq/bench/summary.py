@@ -163,7 +163,7 @@ def _memories(rows: Sequence[Row], skips: Sequence[Skip]) -> list[Memory]:
     if not measured:
         return []
     largest = max(measured, key=lambda row: row.atoms)
-    there = [row for row in measured if row.system == largest.system]
+    there = [row for row in measured if (row.system, row.threads) == (largest.system, largest.threads)]
     eager = next((row.peak_MiB for row in there if row.backend == EAGER), None)
     extrapolated = eager is None
     if extrapolated and any(s.backend == EAGER and s.system == largest.system for s in skips):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+import torch._inductor
 from torch import Tensor
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -49,7 +50,7 @@ class CompiledStep:
         weights: of the terms of the loss; an input too.
         graphs: the training graphs; all of them of the same number of atoms.
         batch_size: graphs in a batch, or in this process' share of it.
-        backend: of torch.compile.
+        backend: "inductor", or "eager" for the traced function as it is.
 
     Raises:
         ConfigError: graphs of different sizes.
@@ -72,27 +73,31 @@ class CompiledStep:
         whole = padded(batch.graph, self.edges, self.model.config.cutoff)
         tensors = [self.weights, *(getattr(whole, name) for name in self.given)]
         tensors += [] if batch.rotation is None else [batch.rotation]
-        inputs = ([p.detach() for p in parameters], list(self.model.buffers()), tensors)
+        inputs = [*(p.detach() for p in parameters), *self.model.buffers(), *tensors]
         if self._compiled is None:
-            self._compiled = self._compile(batch, *inputs)
+            self._compiled = self._compile(batch, inputs, len(parameters))
         with torch.no_grad():
             value, *gradients = self._compiled(*inputs)
         for p, gradient in zip(parameters, gradients, strict=True):
             p.grad = gradient
         return value
 
-    def _compile(self, batch: Batch, parameters: list[Tensor], buffers: list[Tensor], tensors: list[Tensor]) -> Callable:
-        def gradients(parameters: list[Tensor], buffers: list[Tensor], tensors: list[Tensor]) -> tuple[Tensor, ...]:
-            return self._gradients(batch, parameters, buffers, tensors)
+    def _compile(self, batch: Batch, inputs: list[Tensor], count: int) -> Callable[..., tuple[Tensor, ...]]:
+        given = len(inputs) - count - len(list(self.model.buffers()))
 
-        example = [p.clone().requires_grad_() for p in parameters]
-        traced = make_fx(gradients, _allow_non_fake_inputs=True)(example, buffers, tensors)
+        def gradients(*inputs: Tensor) -> tuple[Tensor, ...]:
+            return self._gradients(batch, inputs[:count], inputs[count:-given], inputs[-given:])
+
+        example = [p.clone().requires_grad_() for p in inputs[:count]] + inputs[count:]
+        traced = make_fx(gradients, _allow_non_fake_inputs=True)(*example)
         traced.graph.eliminate_dead_code()
         traced.recompile()
-        return torch.compile(traced, dynamic=False, backend=self.backend)
+        if self.backend == "eager":
+            return traced
+        return torch._inductor.compile(traced, inputs)  # not torch.compile, which would trace it all again, for minutes
 
-    def _gradients(self, batch: Batch, parameters: list[Tensor], buffers: list[Tensor],
-                   tensors: list[Tensor]) -> tuple[Tensor, ...]:
+    def _gradients(self, batch: Batch, parameters: Sequence[Tensor], buffers: Sequence[Tensor],
+                   tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         state = dict(zip((name for name, _ in self.model.named_parameters()), parameters, strict=True))
         state |= dict(zip((name for name, _ in self.model.named_buffers()), buffers, strict=True))
         weights, values, rotation = tensors[0], tensors[1 : 1 + len(self.given)], tensors[1 + len(self.given) :]

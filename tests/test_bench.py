@@ -70,7 +70,7 @@ def test_json_follows_its_schema() -> None:
 
 @pytest.mark.slow
 def test_memory_is_that_of_a_fresh_process() -> None:
-    found = compare(FIELD, small(systems=("water-8",), backends=("torch-eager", "engine"), recipes=("fp32",), memory=True))
+    found = compare(FIELD, small(systems=("water-27",), backends=("torch-eager", "engine"), recipes=("fp32",), memory=True))
     eager, engine = (r.peak_MiB for r in found.rows)
     assert eager is not None
     assert engine is not None

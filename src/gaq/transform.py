@@ -256,7 +256,7 @@ def _channel_steps(rows: Tensor, weight: Tensor, largest: Tensor, headroom: floa
     Both factors want their own steps: the input s_j ~ max|x_j|, the weight, with one step for a row, columns of one size.
     With few bits for the input, s_j is the geometric mean of max|x_j| and one step for all. Where it has bits to spare,
     the weight comes first, s_j ~ (rms(x_j)^½ / max_i|W_ij|)^½: columns are brought to one size, the louder ones a little
-    less, for at most two bits of a channel.
+    less, for at most two bits of a channel (silent ones keep the geometric mean, lest their weights round to nothing).
 
     Args:
         rows: inputs seen in calibration, shape (rows, in).
@@ -266,12 +266,13 @@ def _channel_steps(rows: Tensor, weight: Tensor, largest: Tensor, headroom: floa
         fmt: of the input.
     """
     channels = scale_from_max(rows * headroom, fmt, channel_axis=1).squeeze(0)
+    between = (largest * channels).sqrt()
     if fmt.bits <= SCARCE_BITS:
-        return (largest * channels).sqrt()
+        return between
     columns = weight.abs().amax(0)
     rms = rows.square().mean(0).sqrt()
     ratio = (positive(rms).sqrt() / columns.clamp_min(positive(columns.max()) * SMALLEST_COLUMN)).sqrt()
-    return torch.minimum(ratio * (channels / ratio).max(), channels * SPARE)
+    return torch.minimum(ratio * (channels / ratio).max(), torch.maximum(channels * SPARE, between))
 
 
 def _vector_quantizer(name: str, leaf: VectorQuantizer, rule: Rule, seen: Observations | None) -> QuantizedVectors:

@@ -94,7 +94,7 @@ class CompiledStep:
         traced.recompile()
         if self.backend == "eager":
             return traced
-        return torch._inductor.compile(traced, inputs)  # not torch.compile, which would trace it all again, for minutes
+        return torch._inductor.compile(traced, [*inputs])  # not torch.compile, which would trace it all again, for minutes
 
     def _gradients(self, batch: Batch, parameters: Sequence[Tensor], buffers: Sequence[Tensor],
                    tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -18,7 +18,7 @@ from gaq.quant.magnitude import LinearMagnitude
 from gaq.quant.vectors import MDDQ, Components, VectorFormat
 
 FILE_ENDING = ".json"
-ROLES = ("first", "radial", "contraction", "scalar", "update", "vector", "feature", "last")
+ROLES = ("first", "radial", "contraction", "scalar", "update", "junction", "vector", "feature", "last")
 
 
 class _Frozen(BaseModel):
@@ -245,6 +245,7 @@ def _geometry_aware(name: str, weight: Bits, activation: Bits | None, descriptio
         Rule(match="contraction", weight=edge, input=wider, headroom=1.25),  # few, and all filters hang on them
         Rule(match="scalar", weight=weight, input=activation, headroom=room, calibration="max"),
         Rule(match="update", weight=weight, input=wide, headroom=1.25, calibration="max"),
+        Rule(match="junction", weight=edge, input=wide, headroom=1.25),
         Rule(match="vector", weight=edge),
         Rule(match="feature", vectors=vectors, headroom=room)))
 

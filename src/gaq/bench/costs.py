@@ -43,7 +43,7 @@ class Part:
 
     def arithmetic(self, recipe: Recipe) -> Arithmetic:
         """Return what the engine's forward pass multiplies; adjoints, and all that edges do, are float32."""
-        if self.role not in ("scalar", "update", "last"):
+        if self.role not in ("scalar", "update", "junction", "last"):
             return "float32"
         rule = recipe.rule_for(self.module, self.role)
         if rule.weight is None or rule.weight > MOST_CODE_BITS or rule.input is None:
@@ -101,8 +101,8 @@ def _layer(c: ModelConfig, attention: str, interaction: str) -> list[Part]:
     return [
         _map(f"{attention}.query", "scalar", c.scalars**2),
         _map(f"{attention}.key", "scalar", c.scalars**2),
-        _map(f"{attention}.value", "scalar", c.scalars * both),
-        _map(f"{attention}.output", "scalar", c.scalars**2),
+        _map(f"{attention}.value", "update", c.scalars * both),
+        _map(f"{attention}.output", "update", c.scalars**2),
         _map(f"{attention}.mix", "vector", components * c.vectors**2),
         _map(f"{attention}.filters.project", "contraction", components * c.vectors * heads),
         Part(f"{attention}.filters.radial", "radial", "edge", c.filter_width * (c.radial_functions + width),
@@ -112,7 +112,7 @@ def _layer(c: ModelConfig, attention: str, interaction: str) -> list[Part]:
         Part(f"{attention}.messages", "", "edge", heads * (c.scalars + 2 * gates),
              3 * c.scalars + 2 * components * c.vectors, 7 * c.scalars + 4 * components * c.vectors),
         _map(f"{interaction}.mix", "vector", 2 * components * c.vectors**2),
-        _map(f"{interaction}.update.first", "update", both * c.scalars),
+        _map(f"{interaction}.update.first", "junction", both * c.scalars),
         _map(f"{interaction}.update.second", "update", c.scalars * both),
     ]
 

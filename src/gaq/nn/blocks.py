@@ -19,10 +19,10 @@ SMALL = 0.1  # first size of terms that are quadratic in the vectors; left at 1,
 class Mlp(nn.Module):
     """x -> W₂ silu(W₁ x): the radial part of a filter, an update, or the energy of an atom."""
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, role: str, gain: float = 1.0) -> None:
+    def __init__(self, inputs: int, hidden: int, outputs: int, roles: tuple[str, str], gain: float = 1.0) -> None:
         super().__init__()
-        self.first = Linear(inputs, hidden, role)
-        self.second = Linear(hidden, outputs, role, gain=gain)
+        self.first = Linear(inputs, hidden, roles[0])
+        self.second = Linear(hidden, outputs, roles[1], gain=gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return shape (..., outputs)."""
@@ -76,7 +76,7 @@ class EdgeFilter(nn.Module):
 
     def __init__(self, vectors: int, basis: int, hidden: int, groups: int, max_degree: int, width: int) -> None:
         super().__init__()
-        self.radial = Mlp(basis, hidden, width, "radial")
+        self.radial = Mlp(basis, hidden, width, ("radial", "radial"))
         self.project = VectorLinear(vectors, groups, max_degree, role="contraction")
         self.contraction = Linear(groups * max_degree, width, "contraction", bias=False, gain=SMALL)
         self.by_degree = ByDegree(max_degree)
@@ -143,7 +143,7 @@ class InteractionBlock(nn.Module):
         self.norm = nn.LayerNorm(scalars)
         self.feature = VectorQuantizer(vectors, max_degree)
         self.mix = VectorLinear(vectors, 2 * vectors, max_degree)
-        self.update = Mlp(scalars + gates, scalars, scalars + gates, "update", gain=SMALL)
+        self.update = Mlp(scalars + gates, scalars, scalars + gates, ("junction", "update"), gain=SMALL)
         self.by_degree = ByDegree(max_degree)
 
     def forward(self, x: Tensor, v: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:

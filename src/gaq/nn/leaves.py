@@ -9,6 +9,7 @@ Each leaf has a `role`, by which a recipe addresses it. Leaves take and return f
 | contraction | VectorLinear, Linear    | filters from rotation-invariant contractions of vectors       |
 | scalar      | Linear                  | queries and keys of attention                                 |
 | update      | Linear                  | values and outputs of attention, updates of scalars           |
+| junction    | Linear                  | where scalars meet invariants of vectors, before an update    |
 | vector      | VectorLinear            | channel mixing of each degree, which commutes with rotations  |
 | feature     | VectorQuantizer         | nothing in float: where vector features are rounded           |
 | last        | Linear                  | per-atom energies                                             |

@@ -85,7 +85,7 @@ class Transformer(nn.Module):
             for _ in range(c.layers))
         self.interaction = nn.ModuleList(
             InteractionBlock(c.scalars, c.vectors, c.max_degree) for _ in range(c.layers))
-        self.head = Mlp(c.scalars, c.scalars // 2 or 1, 1, "last", gain=0.1)
+        self.head = Mlp(c.scalars, c.scalars // 2 or 1, 1, ("last", "last"), gain=0.1)
         self.register_buffer("energy_scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("energy_offsets", torch.zeros(len(c.species), dtype=torch.float64))
         index_of = torch.full((max(c.species) + 1,), -1, dtype=torch.int64)

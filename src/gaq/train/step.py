@@ -16,7 +16,7 @@ from gaq.nn.model import Transformer
 from gaq.train.batches import Batch
 from gaq.train.loss import loss
 
-ROUND = 64  # edges are padded to a multiple of this
+ROUND = 128  # edges are padded to a multiple of this: splits of one molecule often share a compiled function
 TENSORS = ("species", "positions", "centers", "neighbours", "shifts", "cell", "batch", "energy", "forces")
 
 

@@ -68,7 +68,7 @@ Engine::Engine(const void* blob, size_t bytes, const char* isa, int threads)
 Scratch Engine::scratch() {
     const Shape& s = model_.shape;
     const size_t rows = size_t(BLOCK) * (2 * s.L + 1);
-    const size_t most = std::max<size_t>(rows * 2 * s.Cp, size_t(BLOCK) * (2 * s.Fp + s.G)) + size_t(s.W);
+    const size_t most = std::max<size_t>(rows * std::max(2 * s.Cp, s.Hp), size_t(BLOCK) * (2 * s.Fp + s.G)) + size_t(s.W);
     Arena& a = scratch_memory_;
     Scratch z{};
     z.narrow = a.take<int8_t>(most);
@@ -119,10 +119,10 @@ void Engine::allocate(int atoms, int pairs, int tasks) {
     near.end = a.take<int32_t>(tasks);
     State& g = job_.state;
     g.weight_stride = padded((s.robust ? 3 : 2) * s.H);
-    g.frame_stride = 0;
-    for (int l = 1; l <= s.L; ++l) g.frame_stride += (2 * l + 1) * (2 * l + 1);
+    g.frame_stride = frame_place(s.L + 1);
     if (model_.frames) {
         g.frames = a.take<float>(N * g.frame_stride);
+        g.exact_frames = a.take<double>(N * g.frame_stride);
         g.surroundings = a.take<double>(N * 19);
     }
     for (int n = 0; n <= s.T; ++n) {
@@ -134,7 +134,7 @@ void Engine::allocate(int atoms, int pairs, int tasks) {
         for (float** rows : {&t.query_norm, &t.key_norm, &t.total}) *rows = a.take<float>(heads);
         for (float** rows : {&t.mixed, &t.vector_message, &t.v2}) *rows = a.take<float>(vectors);
         t.value = a.take<float>(N * (s.Fp + s.G));
-        t.projected = a.take<float>(N * s.M * s.Hp);
+        t.projected = a.take<double>(N * s.M * whole_lines(s.H));
         t.products = a.take<float>(2 * vectors);
         t.gates = a.take<float>(N * s.G);
         t.weights = a.take<float>(P * g.weight_stride);

@@ -59,27 +59,31 @@ GAQ_INLINE void filters(const S& s, const Layer& y, const float* record, const f
 
 // What a contraction sees of i and j, and the codes of c_lh = sum_m (P_j - P_i)², rows of Hp for each degree.
 template <class S>
-GAQ_INLINE void contractions(const S& s, const Layer& y, const float* projected, int i, int j, float* codes, Scratch& z) {
+GAQ_INLINE void contractions(const S& s, const Layer& y, const double* projected, int i, int j, float* codes, Scratch& z) {
     const Linear& map = y.contraction;
     const Vec high(map.qmax), low(-map.qmax);
+    const int lines = whole_lines(s.H);
     int clipped = 0;
 #pragma GCC unroll 4
     for (int l = 1; l <= s.L; ++l) {
-        const float* a = projected + vector_place(l, s.M, i, s.Hp);
-        const float* b = projected + vector_place(l, s.M, j, s.Hp);
-        for (int h = 0; h < s.Hp; h += WIDTH) {
-            Vec total;
+        const double* a = projected + vector_place(l, s.M, i, lines);
+        const double* b = projected + vector_place(l, s.M, j, lines);
+        float* of_degree = codes + (l - 1) * s.Hp;
+        for (int h = 0; h < lines; h += 8) {
+            double total[8] = {};
 #pragma GCC unroll 9
-            for (int k = 0; k <= 2 * l; ++k) {
-                const Vec d = load(b + k * s.Hp + h) - load(a + k * s.Hp + h);
-                total = fma(d, d, total);
-            }
-            if (map.bits) {
-                total = total / load(map.step + (l - 1) * s.Hp + h);
-                clipped += count(outside(total, high));
-                total = coded(total, low, high);
-            }
-            total.store(codes + (l - 1) * s.Hp + h);
+            for (int k = 0; k <= 2 * l; ++k)
+                for (int n = 0; n < 8; ++n) {
+                    const double d = b[k * lines + h + n] - a[k * lines + h + n];
+                    total[n] += d * d;
+                }
+            for (int n = 0; n < 8; ++n) of_degree[h + n] = float(total[n]);
+        }
+        for (int h = lines; h < s.Hp; ++h) of_degree[h] = 0.0f;
+        for (int h = 0; map.bits && h < s.Hp; h += WIDTH) {
+            const Vec t = load(of_degree + h) / load(map.step + (l - 1) * s.Hp + h);
+            clipped += count(outside(t, high));
+            coded(t, low, high).store(of_degree + h);
         }
     }
     if (map.bits) {
@@ -102,11 +106,11 @@ GAQ_INLINE void transposed_part(const float* df, const float* rows, int width, f
 
 // From the gradient of a filter to those of the projected features of i and j.
 template <class S>
-GAQ_INLINE void contractions_adjoint(const S& s, const Layer& y, const float* projected, float* g, int i, int j,
+GAQ_INLINE void contractions_adjoint(const S& s, const Layer& y, const double* projected, float* g, int i, int j,
                                      const float* by_filter, float* by) {
     const Linear& map = y.contraction;
     const Vec bound(map.qmax);
-    const int inputs = s.L * s.H;
+    const int inputs = s.L * s.H, lines = whole_lines(s.H);
     float sums_of[MAX_DEGREE * LANES + 8], *all = inputs + 8 <= MAX_DEGREE * LANES ? sums_of : by + s.Hp;
     int k = 0;
     for (; k + 8 <= inputs; k += 8) transposed_part<8>(by_filter, y.contract + size_t(k) * s.W, s.W, all + k);
@@ -117,11 +121,16 @@ GAQ_INLINE void contractions_adjoint(const S& s, const Layer& y, const float* pr
         for (int h = 0; h < s.H; ++h) by[h] = all[(l - 1) * s.H + h];
         for (int h = s.H; h < s.Hp; ++h) by[h] = 0.0f;
         const size_t at_i = vector_place(l, s.M, i, s.Hp), at_j = vector_place(l, s.M, j, s.Hp);
+        const double* a = projected + vector_place(l, s.M, i, lines);
+        const double* b = projected + vector_place(l, s.M, j, lines);
         for (int h = 0; h < s.Hp; h += WIDTH) {
             Vec d[2 * MAX_DEGREE + 1], total, part = load(by + h);
 #pragma GCC unroll 9
             for (int m = 0; m <= 2 * l; ++m) {
-                d[m] = load(projected + at_j + m * s.Hp + h) - load(projected + at_i + m * s.Hp + h);
+                float difference[WIDTH] = {};
+                const int n = lines - h < WIDTH ? lines - h : WIDTH;
+                for (int k = 0; k < n; ++k) difference[k] = float(b[m * lines + h + k] - a[m * lines + h + k]);
+                d[m] = load(difference);
                 total = fma(d[m], d[m], total);
             }
             if (map.bits) {

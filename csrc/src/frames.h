@@ -111,9 +111,10 @@ inline void orient(Job& job, int begin, int end) {
     for (int i = begin; i < end; ++i) {
         double R[3][3];
         frame_of(job.state.surroundings + size_t(i) * SURROUNDINGS + SO_FAR, R);
-        float* D = job.state.frames + size_t(i) * job.state.frame_stride;
+        double* first = job.state.exact_frames + size_t(i) * job.state.frame_stride;
+        double* D = first;
         for (int a = 0; a < 3; ++a)
-            for (int k = 0; k < 3; ++k) *D++ = float(R[a][k]);
+            for (int k = 0; k < 3; ++k) *D++ = R[a][k];
         for (int l = 2; l <= m.shape.L; ++l) {  // D^l = (P Y(R X))^T from its values at fixed directions X
             const int n = 2 * l + 1, count = m.samples[l - 1];
             double matrix[2 * MAX_DEGREE + 1][2 * MAX_DEGREE + 1] = {};
@@ -126,8 +127,10 @@ inline void orient(Job& job, int begin, int end) {
                     for (int a = 0; a < n; ++a) matrix[a][k] += m.inverse[l - 1][k * count + p] * Y[first_component(l) + a];
             }
             for (int a = 0; a < n; ++a)
-                for (int k = 0; k < n; ++k) *D++ = float(matrix[a][k]);
+                for (int k = 0; k < n; ++k) *D++ = matrix[a][k];
         }
+        float* rounded = job.state.frames + size_t(i) * job.state.frame_stride;
+        for (int k = 0; k < job.state.frame_stride; ++k) rounded[k] = float(first[k]);
     }
 }
 

@@ -12,7 +12,11 @@ constexpr int MAX_DEGREE = 4;
 constexpr int MAX_COMPONENTS = 24;
 
 inline constexpr int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
+inline constexpr int whole_lines(int doubles) { return (doubles + 7) / 8 * 8; }
 inline constexpr int first_component(int degree) { return degree * degree - 1; }
+inline constexpr int frame_place(int degree) {  // where D^l lies among the matrices of an atom's frame
+    return degree < 2 ? 0 : frame_place(degree - 1) + (2 * degree - 1) * (2 * degree - 1);
+}
 
 // Channels padded: a feature of F channels takes Fp floats, the rest zero.
 struct Shape {

@@ -123,32 +123,76 @@ inline void make_unit_adjoint(const Model& m, const float* q, const float* norms
     }
 }
 
+// D^l of an atom's frame, or null where features are not given in one.
+GAQ_INLINE const float* frame_of(const Job& job, const Rounding& format, int l, size_t atom) {
+    return format.aligned ? job.state.frames + atom * job.state.frame_stride + frame_place(l) : nullptr;
+}
+
 // Rows of one degree in an array (atoms, M, width), from an atom on.
 template <class T>
 GAQ_INLINE RowsOf<T> degree_rows(const Shape& s, T* array, int l, size_t atom, int width) {
     return RowsOf<T>(array + vector_place(l, s.M, atom, width), width, 2 * l + 1, size_t(s.M) * width);
 }
 
-// Call use(degree, rounded rows one after the other, how many) for the vector features of atoms [begin, end).
+// Call use(degree, rounded rows one after the other, how many) for the vector features of atoms [begin, end), in their
+// frames where the format is aligned.
 template <class Use>
 void with_rounded(Job& job, const Rounding* formats, const float* v, int begin, int end, float* buffer, Scratch& z, Use use) {
     const Shape& s = job.model->shape;
     const int atoms = end - begin;
     const size_t jump = size_t(s.M) * s.Cp;
-    for (int l = 1, frame = 0; l <= s.L; frame += (2 * l + 1) * (2 * l + 1), ++l) {
+    for (int l = 1; l <= s.L; ++l) {
         const Rounding& format = formats[l - 1];
         const float* first = v + vector_place(l, s.M, begin, s.Cp);
         const size_t span = size_t(2 * l + 1) * s.Cp;
         if (format.format != Format::none)
-            round_vectors(format, l, job.state.frames + size_t(begin) * job.state.frame_stride + frame,
-                          job.state.frame_stride, first, jump, buffer, atoms, s.Cp, z);
+            round_vectors(format, l, frame_of(job, format, l, begin), job.state.frame_stride, first, jump, buffer, atoms,
+                          s.Cp, z);
         else
             for (int i = 0; i < atoms; ++i) __builtin_memcpy(buffer + i * span, first + i * jump, span * sizeof(float));
         use(l, buffer, atoms * (2 * l + 1));
     }
 }
 
-// gv += adjoint of the rounding, of a gradient `g` of one degree's rounded rows.
+// Turn one degree of the features of atoms [begin, end) into their frames, or back, in place; rows lie in (atoms, M, width).
+template <bool back>
+void turn_rows(Job& job, const Rounding& format, int l, float* array, int begin, int end, int width) {
+    if (!format.aligned) return;
+    with_degree(l, [&](auto size) {
+        constexpr int n = decltype(size)::value;
+        for (int i = begin; i < end; ++i) {
+            float* first = array + vector_place(l, job.model->shape.M, i, width);
+            for (int c = 0; c < width; c += WIDTH) {
+                Vec w[n];
+                load_turned<n, back>(frame_of(job, format, l, i), first + c, width, w);
+                for (int a = 0; a < n; ++a) w[a].store(first + a * width + c);
+            }
+        }
+    });
+}
+
+// Projected features of one degree, back from the frames in double precision: atoms of a pair have different frames, and
+// what is contracted must not depend on how the molecule lies. `rows` are (atoms, 2l+1, Hp) one after the other.
+inline void project_back(Job& job, const Rounding& format, int l, const float* rows, double* projected, int begin, int end) {
+    const Shape& s = job.model->shape;
+    const int n = 2 * l + 1, lines = whole_lines(s.H);
+    for (int i = begin; i < end; ++i) {
+        const double* D = job.state.exact_frames + size_t(i) * job.state.frame_stride + frame_place(l);
+        const float* given = rows + size_t(i - begin) * n * s.Hp;
+        double* out = projected + vector_place(l, s.M, i, lines);
+        for (int a = 0; a < n; ++a, out += lines) {
+            if (!format.aligned) {
+                for (int h = 0; h < lines; ++h) out[h] = h < s.Hp ? given[a * s.Hp + h] : 0.0f;
+                continue;
+            }
+            for (int h = 0; h < lines; ++h) out[h] = 0.0;
+            for (int b = 0; b < n; ++b)
+                for (int h = 0; h < lines; ++h) out[h] += D[a * n + b] * given[b * s.Hp + h];
+        }
+    }
+}
+
+// gv += adjoint of the rounding, of a gradient `g` of one degree's rounded rows, in the frames where the format is aligned.
 inline void rounded_adjoint(Job& job, const Rounding& format, int l, const float* v, const float* g, int begin, int end) {
     const Shape& s = job.model->shape;
     const size_t jump = size_t(s.M) * s.Cp, span = size_t(2 * l + 1) * s.Cp, place = vector_place(l, s.M, begin, s.Cp);
@@ -158,10 +202,8 @@ inline void rounded_adjoint(Job& job, const Rounding& format, int l, const float
             for (size_t c = 0; c < span; c += WIDTH) add_to(gv + i * jump + c, load(g + i * span + c));
         return;
     }
-    int frame = 0;
-    for (int k = 1; k < l; ++k) frame += (2 * k + 1) * (2 * k + 1);
-    round_vectors_adjoint(format, l, job.state.frames + size_t(begin) * job.state.frame_stride + frame,
-                          job.state.frame_stride, v + place, jump, g, gv, end - begin, s.Cp);
+    round_vectors_adjoint(format, l, frame_of(job, format, l, begin), job.state.frame_stride, v + place, jump, g, gv,
+                          end - begin, s.Cp);
 }
 
 inline void prepare(Job& job, int layer, int begin, int end, Scratch& z) {
@@ -182,7 +224,9 @@ inline void prepare(Job& job, int layer, int begin, int end, Scratch& z) {
     }
     with_rounded(job, y.feature, t.v, begin, end, z.b, z, [&](int l, const float* v, int count) {
         apply(y.mix[l - 1], v, s.Cp, degree_rows(s, t.mixed, l, at, s.Cp), count, z);
-        apply(y.project[l - 1], v, s.Cp, degree_rows(s, t.projected, l, at, s.Hp), count, z);
+        turn_rows<true>(job, y.feature[l - 1], l, t.mixed, begin, end, s.Cp);
+        apply(y.project[l - 1], v, s.Cp, Rows(z.c, s.Hp), count, z);
+        project_back(job, y.feature[l - 1], l, z.c, t.projected, begin, end);
     });
     clear(t.message + at * s.Fp, size_t(rows) * s.Fp);
     clear(t.vector_message + at * s.M * s.Cp, size_t(rows) * s.M * s.Cp);
@@ -209,6 +253,8 @@ inline void prepare_adjoint(Job& job, int layer, int begin, int end, Scratch& z)
     normalize_adjoint(y.first, t.x + at * s.Fp, dh, s.Fp, g.gx + at * s.Fp, rows, s.F, s.Fp);
     for (int l = 1; l <= s.L; ++l) {
         const int count = rows * (2 * l + 1);
+        turn_rows<false>(job, y.feature[l - 1], l, g.g_mixed, begin, end, s.Cp);
+        turn_rows<false>(job, y.feature[l - 1], l, g.g_projected, begin, end, s.Hp);
         const float *mixed = g.g_mixed, *projected = g.g_projected;
         adjoint(y.mix[l - 1], nullptr, 0, degree_rows(s, mixed, l, at, s.Cp), z.c, s.Cp, count, true, z);
         adjoint(y.project[l - 1], nullptr, 0, degree_rows(s, projected, l, at, s.Hp), z.c, s.Cp, count, false, z);

@@ -46,11 +46,12 @@ struct Activations {               // of one layer, kept for the backward pass; 
     float *x, *v;                  // input of the attention
     float *query, *key;            // unit for each head, temperature in the query (robust); plain (so3krates)
     float *query_norm, *key_norm;  // (atoms, Hp) factors that made them unit
-    float *value, *mixed, *projected;
+    float *value, *mixed;          // mixed vector features in the molecule's coordinates
+    double* projected;             // (atoms, M, whole_lines(H)), the same
     float *message, *vector_message;   // weighted by attention
     float *total;                  // (atoms, Hp) denominators
     float *x2, *v2;                // input of the interaction
-    float *products;               // p and q, rows of 2 Cp
+    float *products;               // p and q, rows of 2 Cp, in the frames
     float *hidden;                 // before the activation function
     float *gates;                  // of the update, (atoms, G)
     float *weights;                // (pairs, weight_stride) of the attention, see edges.h
@@ -59,6 +60,7 @@ struct Activations {               // of one layer, kept for the backward pass; 
 struct State {
     Activations* layer;            // (T + 1,); of the last only x and v are used
     float* frames;                 // (atoms, frame_stride): D^1, D^2, ...
+    double* exact_frames;          // the same
     int frame_stride, weight_stride;
     double* surroundings;          // (2, atoms, 6) and (atoms,) totals, for the frames
     float *gx, *gv;                // gradients of the features

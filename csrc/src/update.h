@@ -82,13 +82,18 @@ inline void finish(Job& job, int layer, int begin, int end, Scratch& z) {
         }
         __builtin_memcpy(t.gates + (at + i) * s.G, row + s.Fp, s.G * sizeof(float));
         for (int l = 1; l <= s.L; ++l)
-            for (int c = 0; c < s.Cp; c += WIDTH) {
-                const Vec gate = load(row + s.Fp + (l - 1) * s.Cp + c);
-                const size_t place = vector_place(l, s.M, at + i, s.Cp) + c;
-                const float* q = t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + s.Cp + c;
-                for (int k = 0; k <= 2 * l; ++k)
-                    fma(gate, load(q + k * 2 * s.Cp), load(t.v2 + place + k * s.Cp)).store(next.v + place + k * s.Cp);
-            }
+            with_degree(l, [&](auto size) {
+                constexpr int n = decltype(size)::value;
+                const float* D = frame_of(job, y.update[l - 1], l, at + i);
+                for (int c = 0; c < s.Cp; c += WIDTH) {
+                    const Vec gate = load(row + s.Fp + (l - 1) * s.Cp + c);
+                    const size_t place = vector_place(l, s.M, at + i, s.Cp) + c;
+                    Vec q[n];
+                    load_turned<n, true>(D, t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + s.Cp + c, 2 * s.Cp, q);
+                    for (int k = 0; k < n; ++k)
+                        fma(gate, q[k], load(t.v2 + place + k * s.Cp)).store(next.v + place + k * s.Cp);
+                }
+            });
     }
 }
 
@@ -106,13 +111,17 @@ inline void interaction_adjoint(Job& job, int layer, int begin, int end, Scratch
         float* row = change + size_t(i) * width;
         __builtin_memcpy(row, g.gx + (at + i) * s.Fp, s.Fp * sizeof(float));
         for (int l = 1; l <= s.L; ++l)
-            for (int c = 0; c < s.Cp; c += WIDTH) {
-                const float* gv = g.gv + vector_place(l, s.M, at + i, s.Cp) + c;
-                const float* q = t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + s.Cp + c;
-                Vec total;
-                for (int k = 0; k <= 2 * l; ++k) total = fma(load(gv + k * s.Cp), load(q + k * 2 * s.Cp), total);
-                total.store(row + s.Fp + (l - 1) * s.Cp + c);
-            }
+            with_degree(l, [&](auto size) {
+                constexpr int n = decltype(size)::value;
+                const float* D = frame_of(job, y.update[l - 1], l, at + i);
+                for (int c = 0; c < s.Cp; c += WIDTH) {
+                    const float* q = t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + s.Cp + c;
+                    Vec gv[n], total;
+                    load_turned<n, false>(D, g.gv + vector_place(l, s.M, at + i, s.Cp) + c, s.Cp, gv);
+                    for (int k = 0; k < n; ++k) total = fma(gv[k], load(q + k * 2 * s.Cp), total);
+                    total.store(row + s.Fp + (l - 1) * s.Cp + c);
+                }
+            });
     }
     silu(t.hidden + at * s.Fp, hidden, size_t(rows) * s.Fp);
     adjoint(y.shrink, hidden, s.Fp, ConstRows(change, width), products, s.Fp, rows, true, z);
@@ -129,20 +138,24 @@ inline void interaction_adjoint(Job& job, int layer, int begin, int end, Scratch
     adjoint(y.expand, input, width, ConstRows(products, s.Fp), change, width, rows, true, z);
     normalize_adjoint(y.second, t.x2 + at * s.Fp, change, width, g.gx + at * s.Fp, rows, s.F, s.Fp);
     for (int l = 1; l <= s.L; ++l) {
-        const int n = 2 * l + 1;
-        for (int i = 0; i < rows; ++i)
-            for (int c = 0; c < s.Cp; c += WIDTH) {
-                const Vec by_invariant = load(change + size_t(i) * width + s.Fp + (l - 1) * s.Cp + c);
-                const Vec gate = load(t.gates + (at + i) * s.G + (l - 1) * s.Cp + c);
-                const float* gv = g.gv + vector_place(l, s.M, at + i, s.Cp) + c;
-                const float* pq = t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + c;
-                float* d = products + size_t(i) * n * 2 * s.Cp + c;
-                for (int k = 0; k < n; ++k) {
-                    (by_invariant * load(pq + k * 2 * s.Cp + s.Cp)).store(d + k * 2 * s.Cp);
-                    fma(by_invariant, load(pq + k * 2 * s.Cp), gate * load(gv + k * s.Cp)).store(d + k * 2 * s.Cp + s.Cp);
+        with_degree(l, [&](auto size) {
+            constexpr int n = decltype(size)::value;
+            for (int i = 0; i < rows; ++i)
+                for (int c = 0; c < s.Cp; c += WIDTH) {
+                    const Vec by_invariant = load(change + size_t(i) * width + s.Fp + (l - 1) * s.Cp + c);
+                    const Vec gate = load(t.gates + (at + i) * s.G + (l - 1) * s.Cp + c);
+                    const float* pq = t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + c;
+                    float* d = products + size_t(i) * n * 2 * s.Cp + c;
+                    Vec gv[n];
+                    load_turned<n, false>(frame_of(job, y.update[l - 1], l, at + i),
+                                          g.gv + vector_place(l, s.M, at + i, s.Cp) + c, s.Cp, gv);
+                    for (int k = 0; k < n; ++k) {
+                        (by_invariant * load(pq + k * 2 * s.Cp + s.Cp)).store(d + k * 2 * s.Cp);
+                        fma(by_invariant, load(pq + k * 2 * s.Cp), gate * gv[k]).store(d + k * 2 * s.Cp + s.Cp);
+                    }
                 }
-            }
-        adjoint(y.pair[l - 1], nullptr, 0, ConstRows(products, 2 * s.Cp), hidden, s.Cp, rows * n, true, z);
+        });
+        adjoint(y.pair[l - 1], nullptr, 0, ConstRows(products, 2 * s.Cp), hidden, s.Cp, rows * (2 * l + 1), true, z);
         rounded_adjoint(job, y.update[l - 1], l, t.v2, hidden, begin, end);
     }
 }

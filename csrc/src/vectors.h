@@ -1,4 +1,5 @@
 // Rounding of vector features, by component or as magnitude times direction (MDDQ), in an atom's frame or as they are.
+// Rounded features stay in the frame: channels mix, and invariants are taken, before they are turned back.
 #pragma once
 
 #include "maps.h"
@@ -13,6 +14,31 @@ GAQ_INLINE void turn(const float* D, const Vec* v, Vec* w) {
         w[a] = v[0] * Vec(D[back ? a * n : a]);
         for (int b = 1; b < n; ++b) w[a] = fma(v[b], Vec(D[back ? a * n + b : b * n + a]), w[a]);
     }
+}
+
+template <int n>
+struct Size {
+    static constexpr int value = n;
+};
+
+// Call work(Size<2l+1>).
+template <class Work>
+GAQ_INLINE void with_degree(int l, const Work& work) {
+    switch (l) {
+        case 1: work(Size<3>()); break;
+        case 2: work(Size<5>()); break;
+        case 3: work(Size<7>()); break;
+        default: work(Size<9>()); break;
+    }
+}
+
+// The n components of a vector of channels, rows `stride` apart, turned if there is a frame.
+template <int n, bool back>
+GAQ_INLINE void load_turned(const float* D, const float* v, size_t stride, Vec* w) {
+    Vec x[n];
+    for (int a = 0; a < n; ++a) x[a] = load(v + a * stride);
+    if (D) turn<n, back>(D, x, w);
+    else for (int a = 0; a < n; ++a) w[a] = x[a];
 }
 
 template <int n>
@@ -49,7 +75,7 @@ GAQ_INLINE Coded<n> mddq(const Rounding& r, const Vec* w, Vec step) {
 
 template <int n>
 GAQ_INLINE int64_t round_one(const Rounding& r, const float* D, const float* v, float* out, int Cp, int c) {
-    Vec x[n], w[n], y[n];
+    Vec x[n], w[n];
     int64_t clipped = 0;
     const Vec step = load(r.step + c);
     for (int a = 0; a < n; ++a) x[a] = load(v + a * Cp + c);
@@ -67,9 +93,7 @@ GAQ_INLINE int64_t round_one(const Rounding& r, const float* D, const float* v, 
             w[a] = coded(t, Vec(0.0f) - q, q) * step;
         }
     }
-    if (r.aligned) turn<n, true>(D, w, y);
-    else for (int a = 0; a < n; ++a) y[a] = w[a];
-    for (int a = 0; a < n; ++a) y[a].store(out + a * Cp + c);
+    for (int a = 0; a < n; ++a) w[a].store(out + a * Cp + c);
     return clipped;
 }
 
@@ -79,14 +103,10 @@ GAQ_INLINE void adjoint_one(const Rounding& r, const float* D, const float* v, c
     const Vec step = load(r.step + c);
     for (int a = 0; a < n; ++a) {
         x[a] = load(v + a * Cp + c);
-        y[a] = load(g + a * Cp + c);
+        d[a] = load(g + a * Cp + c);
     }
-    if (r.aligned) {
-        turn<n, false>(D, x, w);
-        turn<n, false>(D, y, d);
-    } else {
-        for (int a = 0; a < n; ++a) w[a] = x[a], d[a] = y[a];
-    }
+    if (r.aligned) turn<n, false>(D, x, w);
+    else for (int a = 0; a < n; ++a) w[a] = x[a];
     if (r.format == Format::mddq) {
         const Coded<n> code = mddq<n>(r, w, step);
         Vec radial, along;
@@ -110,7 +130,7 @@ GAQ_INLINE void adjoint_one(const Rounding& r, const float* D, const float* v, c
     for (int a = 0; a < n; ++a) add_to(dv + a * Cp + c, y[a]);
 }
 
-// Values of `atoms` atoms of one degree: `v` lies (n, Cp) for each, apart by `jump` floats, `out` one after the other; D steps
+// Codes of `atoms` atoms of one degree, in their frames if aligned: `v` lies (n, Cp) for each, apart by `jump` floats, `out` one after the other; D steps
 // by `frame` floats from atom to atom.
 template <int n>
 void round_degree(const Rounding& r, const float* D, size_t frame, const float* v, size_t jump, float* out, int atoms, int Cp,
@@ -133,23 +153,13 @@ void adjoint_degree(const Rounding& r, const float* D, size_t frame, const float
 
 inline void round_vectors(const Rounding& r, int degree, const float* D, size_t frame, const float* v, size_t jump, float* out,
                           int atoms, int Cp, Scratch& z) {
-    switch (degree) {
-        case 1: round_degree<3>(r, D, frame, v, jump, out, atoms, Cp, z); break;
-        case 2: round_degree<5>(r, D, frame, v, jump, out, atoms, Cp, z); break;
-        case 3: round_degree<7>(r, D, frame, v, jump, out, atoms, Cp, z); break;
-        default: round_degree<9>(r, D, frame, v, jump, out, atoms, Cp, z); break;
-    }
+    with_degree(degree, [&](auto n) { round_degree<decltype(n)::value>(r, D, frame, v, jump, out, atoms, Cp, z); });
 }
 
 // dv += (dQ/dv)^T g, dv as v and g as `out` above.
 inline void round_vectors_adjoint(const Rounding& r, int degree, const float* D, size_t frame, const float* v, size_t jump,
                                   const float* g, float* dv, int atoms, int Cp) {
-    switch (degree) {
-        case 1: adjoint_degree<3>(r, D, frame, v, jump, g, dv, atoms, Cp); break;
-        case 2: adjoint_degree<5>(r, D, frame, v, jump, g, dv, atoms, Cp); break;
-        case 3: adjoint_degree<7>(r, D, frame, v, jump, g, dv, atoms, Cp); break;
-        default: adjoint_degree<9>(r, D, frame, v, jump, g, dv, atoms, Cp); break;
-    }
+    with_degree(degree, [&](auto n) { adjoint_degree<decltype(n)::value>(r, D, frame, v, jump, g, dv, atoms, Cp); });
 }
 
 }  // namespace GAQ_ISA

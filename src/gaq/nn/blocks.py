@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from gaq.nn.attention import ATTENTIONS
 from gaq.nn.geometry import Geometry
-from gaq.nn.leaves import Embedding, Linear, VectorLinear, VectorQuantizer
+from gaq.nn.leaves import Embedding, Frame, Linear, VectorLinear, VectorQuantizer
 from gaq.so3 import degree_slices
 
 SMALL = 0.1  # first size of terms that are quadratic in the vectors; left at 1, layers would amplify each other
@@ -71,7 +71,8 @@ class EdgeFilter(nn.Module):
     """f_ij = W₂ silu(W₁ e(r_ij)) + W₃ c_ij with the contractions c_ij^lg = |(v_j - v_i)^l A_l|²_g for g = 1..G.
 
     The first term is a function of one distance; the second sees angles through rotation-invariant contractions of the
-    vector features, projected to G channels for each degree.
+    vector features, projected to G channels for each degree. Features that come in local frames are turned, subtracted and
+    squared in float64: atoms i and j have different frames, and float32 would give a rotated copy other codes.
     """
 
     def __init__(self, vectors: int, basis: int, hidden: int, groups: int, max_degree: int, width: int) -> None:
@@ -81,11 +82,12 @@ class EdgeFilter(nn.Module):
         self.contraction = Linear(groups * max_degree, width, "contraction", bias=False, gain=SMALL)
         self.by_degree = ByDegree(max_degree)
 
-    def forward(self, v: Tensor, geometry: Geometry) -> Tensor:
-        """Return shape (E, width) from vector features (N, M, C)."""
-        projected = self.project(v)
+    def forward(self, v: Tensor, frame: Frame, geometry: Geometry) -> Tensor:
+        """Return shape (E, width) from vector features (N, M, C) in a frame."""
+        projected = frame.back(self.project(v), exact=True)
         difference = projected.index_select(0, geometry.neighbours) - projected.index_select(0, geometry.centers)
-        return self.radial(geometry.basis) + self.contraction(self.by_degree.sum(difference * difference))
+        contracted = self.by_degree.sum(difference * difference).to(v.dtype)
+        return self.radial(geometry.basis) + self.contraction(contracted)
 
 
 class AttentionBlock(nn.Module):
@@ -117,8 +119,8 @@ class AttentionBlock(nn.Module):
         """Return updated scalars (N, F) and vectors (N, M, C)."""
         i, j = geometry.centers, geometry.neighbours
         h = self.norm(x)
-        rounded = self.feature(v, geometry)
-        filters = self.filters(rounded, geometry)
+        rounded, frame = self.feature(v, geometry)
+        filters = self.filters(rounded, frame, geometry)
         filters, attention_filters = filters.split([self.scalars + 2 * self.gates, self.attention.filter_width], -1)
         weights = self.attention(self.query(h), self.key(h), attention_filters, geometry.envelope, i, j)
         filters = filters * (weights @ self.of_head)  # each channel takes the weight of its head
@@ -126,7 +128,7 @@ class AttentionBlock(nn.Module):
         messages, gates = (own * self.value(h).index_select(0, j)).split([self.scalars, self.gates], -1)
         x = x + self.output(geometry.sum_at_centers(messages))
         vectors = self.by_degree.scale(gates, geometry.harmonics[:, :, None])
-        vectors = vectors + self.by_degree.scale(carried, self.mix(rounded).index_select(0, j))
+        vectors = vectors + self.by_degree.scale(carried, frame.back(self.mix(rounded)).index_select(0, j))
         return x, v + geometry.sum_at_centers(vectors)
 
 
@@ -148,8 +150,9 @@ class InteractionBlock(nn.Module):
 
     def forward(self, x: Tensor, v: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
         """Return updated scalars (N, F) and vectors (N, M, C)."""
-        p, q = self.mix(self.feature(v, geometry)).split(self.vectors, -1)
+        rounded, frame = self.feature(v, geometry)
+        p, q = self.mix(rounded).split(self.vectors, -1)
         invariants = self.by_degree.sum(p * q)
         change, gates = self.update(torch.cat([self.norm(x), invariants], -1)).split(
             [self.scalars, invariants.shape[-1]], -1)
-        return x + change, v + self.by_degree.scale(gates, q)
+        return x + change, v + self.by_degree.scale(gates, frame.back(q))

@@ -27,14 +27,15 @@ class Geometry:
         """A rotation for each atom that turns with the molecule, shape (N, 3, 3), float64 (`so3.local_frames`)."""
         return local_frames(self.directions, self.frame_weights, self.centers, self.neighbours, self.atoms)
 
-    def wigner(self, degree: int) -> Tensor:
-        """D^l of the local frames, shape (N, 2l+1, 2l+1), in the dtype of the features."""
-        if degree not in self._wigner:
-            self._wigner[degree] = wigner_d(self.frames, degree).to(self.basis.dtype)
-        return self._wigner[degree]
+    def wigner(self, degree: int, dtype: torch.dtype | None = None) -> Tensor:
+        """D^l of the local frames, shape (N, 2l+1, 2l+1), in the dtype of the features unless another one is given."""
+        key = degree, dtype or self.basis.dtype
+        if key not in self._wigner:
+            self._wigner[key] = wigner_d(self.frames, degree).to(key[1])
+        return self._wigner[key]
 
     @cached_property
-    def _wigner(self) -> dict[int, Tensor]:
+    def _wigner(self) -> dict[tuple[int, torch.dtype], Tensor]:
         return {}
 
     def sum_at_centers(self, messages: Tensor) -> Tensor:

@@ -71,17 +71,29 @@ class Embedding(nn.Module):
         return self.weight.index_select(0, indices)
 
 
+class Frame:
+    """Where an atom's vector features are given: here the coordinates of the molecule; `quantized.LocalFrame` turns."""
+
+    def back(self, v: Tensor, exact: bool = False) -> Tensor:
+        """Return (N, M, C) features in the coordinates of the molecule; `exact` asks for float64 where they are turned."""
+        return v
+
+
 class VectorQuantizer(nn.Module):
-    """The place where vector features (N, M, C) are rounded in a low-bit model; the identity in float."""
+    """The place where vector features (N, M, C) are rounded in a low-bit model; the identity in float.
+
+    What comes out may be given in local frames. Channels mix, and components are contracted, before features are turned
+    back: an invariant that never leaves the frame is the same number for a molecule and its rotated copy, to the last bit.
+    """
 
     def __init__(self, channels: int, max_degree: int, role: str = "feature") -> None:
         super().__init__()
         self.role = role
         self.channels, self.max_degree = channels, max_degree
 
-    def forward(self, v: Tensor, geometry: Geometry) -> Tensor:
-        """Return v unchanged; a quantized form may ask the geometry for local frames."""
-        return v
+    def forward(self, v: Tensor, geometry: Geometry) -> tuple[Tensor, Frame]:
+        """Return v unchanged, and where its components are given."""
+        return v, Frame()
 
 
 LEAVES = (Linear, VectorLinear, Embedding, VectorQuantizer)

@@ -9,12 +9,14 @@ So a model whose weights are master copies in float (`MasterWeight`), one whose 
 and integer hardware compute the same, and channels of any size get all the codes there are.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from gaq.nn.geometry import Geometry
-from gaq.nn.leaves import mix_channels
+from gaq.nn.leaves import Frame, mix_channels
 from gaq.quant.affine import codes
 from gaq.quant.formats import IntFormat
 from gaq.quant.packing import pack, unpack
@@ -203,11 +205,35 @@ class QuantizedEmbedding(nn.Module):
         return (whole * scale).index_select(0, indices)
 
 
+class LocalFrame(Frame):
+    """The local frames of atoms, for those degrees that are given in them: v = D(F) v'.
+
+    Args:
+        aligned: for each degree, whether it is.
+    """
+
+    def __init__(self, geometry: Geometry, aligned: tuple[bool, ...]) -> None:
+        self.geometry, self.aligned = geometry, aligned
+        self.slices = degree_slices(len(aligned))
+
+    def of(self, v: Tensor) -> Tensor:
+        """Return features of the molecule's coordinates in the frames."""
+        return self._turned(v, lambda d: d.mT)
+
+    def back(self, v: Tensor, exact: bool = False) -> Tensor:
+        """Return features of the frames in the molecule's coordinates."""
+        return self._turned(v.double() if exact else v, lambda d: d)
+
+    def _turned(self, v: Tensor, side: Callable[[Tensor], Tensor]) -> Tensor:
+        return torch.cat([side(self.geometry.wigner(degree, v.dtype)) @ v[:, part] if aligned else v[:, part]
+                          for degree, (part, aligned) in enumerate(zip(self.slices, self.aligned, strict=True), start=1)], 1)
+
+
 class QuantizedVectors(nn.Module):
     """Low-bit `leaves.VectorQuantizer`: each degree rounded in its format, in the atom's local frame if aligned.
 
     Aligned, Q(v) = D(F) Q₀(D(F)ᵀ v): the rounding turns with the molecule, so Q(D(R) v) = D(R) Q(v) at any bit width. The
-    gradient takes the frame as constant.
+    gradient takes the frame as constant. What comes out is still in the frame, Q₀.
     """
 
     rounding: Tensor
@@ -234,19 +260,14 @@ class QuantizedVectors(nn.Module):
     def active(self, active: bool) -> None:
         self.rounding.fill_(active)
 
-    def forward(self, v: Tensor, geometry: Geometry) -> Tensor:
-        """Return rounded features (N, M, C)."""
-        rounded = torch.cat([self._rounded(v[:, part], degree, geometry)
-                             for degree, part in enumerate(self.slices, start=1)], 1)
-        return torch.where(self.rounding, rounded, v)
-
-    def _rounded(self, v: Tensor, degree: int, geometry: Geometry) -> Tensor:
-        fmt, scale = self.formats[degree - 1], self.scales[degree - 1]()
-        points = getattr(self, f"points{degree}")
-        if not fmt.aligned:
-            return fmt.quantize(v, scale, degree, points)
-        frames = geometry.wigner(degree)
-        return frames @ fmt.quantize(frames.mT @ v, scale, degree, points)
+    def forward(self, v: Tensor, geometry: Geometry) -> tuple[Tensor, Frame]:
+        """Return rounded features (N, M, C), and where their components are given."""
+        frame = LocalFrame(geometry, tuple(fmt.aligned for fmt in self.formats))
+        local = frame.of(v)
+        rounded = torch.cat([fmt.quantize(local[:, part], scale(), degree, getattr(self, f"points{degree}"))
+                             for degree, (part, fmt, scale) in enumerate(
+                                 zip(self.slices, self.formats, self.scales, strict=True), start=1)], 1)
+        return torch.where(self.rounding, rounded, local), frame
 
     def frozen(self) -> "QuantizedVectors":
         """Return the deployed form."""

@@ -37,9 +37,9 @@ def _accuracy(results: dict[str, Any]) -> str:
         return "\n".join([*lines, "", "No figures: no models, or not measured yet."])
     lines += ["", "The control is the FP32 model trained on for as many steps as the low-bit models. LEE is the local "
               "equivariance error of the forces, |F(R·G) − R·F(G)| averaged over atoms: "
-              f"{s['rotations']} random rotations of {s['lee_frames']} test frames (seed {s['seed']}), the interval "
-              "by bootstrap over frames. Naive INT8 is made on the spot: calibrated on the training frames, not "
-              "trained.", "", _picture("error-bytes", "Force error against bytes", results)]
+              f"{s['rotations']} random rotations of {s['lee_frames']} test frames (of {setting(s['rival_share'])} times "
+              f"as many for rivals, which run on PyTorch; seed {s['seed']}), the interval by bootstrap over frames. Naive "
+              "INT8 is made on the spot: calibrated on the training frames, not trained.", "", _picture("error-bytes", "Force error against bytes", results)]
     for group in groups:
         rows = [(r["label"], number(r["energy_mae_meV"]), number(r["energy_mae_meV_over_control"]),
                  number(r["forces_mae_meV_A"]), number(r["forces_mae_meV_A_over_control"]),
@@ -70,7 +70,8 @@ def _conservation(results: dict[str, Any]) -> str:
               f"around {s['loops']} closed loops at each, relative, the largest. NVE: velocity Verlet from the first test "
               f"frame, {s['replicas']} replicas at {setting(s['temperature_K'])} K (seed {s['seed']}), "
               f"{setting(s['picoseconds'])} ps at {setting(fs[0])} fs, first tenth left out (and "
-              f"{setting(s['picoseconds'] * s['other_share'])} ps at {others}). Bounds for MD-grade: λ ≤ "
+              f"{setting(s['picoseconds'] * s['other_share'])} ps at {others}; W4A8, whose λ settles its grade, for "
+              f"{setting(s['staircase_share'])} times as long). Bounds for MD-grade: λ ≤ "
               f"{number(bounds['lambda'])}, |drift| + 2 standard errors ≤ {number(bounds['drift_meV_atom_ps'])} "
               f"meV/atom/ps, fluctuation ≤ {setting(bounds['fluctuation_ratio'])} × FP32.", ""]
     steps = list(part["rows"][0]["force_fd_meV_A"])

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import gaq
-from benchmarks.catalogue import ABLATION, CONSERVATION, CONTROL, FULL, GAQ, NAIVE, SIMULATED, Catalogue, Entry
+from benchmarks.catalogue import ABLATION, CONSERVATION, CONTROL, FULL, GAQ, NAIVE, RIVALS, SIMULATED, Catalogue, Entry
 from benchmarks.coders import CODERS
 from benchmarks.origin import changes
 from benchmarks.settings import Settings
@@ -57,8 +57,9 @@ class Planner:
 
     def _accuracy(self, entry: Entry) -> Job:
         s = self.settings
-        return self._job(f"accuracy {entry.key}", "accuracy", entry, s.frames + s.lee_frames * (s.rotations + 1),
-                         recipe=entry.recipe, training=entry.source("train"), frames=s.frames, lee_frames=s.lee_frames,
+        turned = max(round(s.lee_frames * s.rival_share), 1) if entry.name in RIVALS else s.lee_frames
+        return self._job(f"accuracy {entry.key}", "accuracy", entry, s.frames + turned * (s.rotations + 1),
+                         recipe=entry.recipe, training=entry.source("train"), frames=s.frames, lee_frames=turned,
                          rotations=s.rotations)
 
     def _derivatives(self, entry: Entry) -> Job:
@@ -70,7 +71,7 @@ class Planner:
 
     def _nve(self, entry: Entry, timestep_fs: float) -> Job:
         s = self.settings
-        length = s.length(timestep_fs)
+        length = s.length(timestep_fs) * (s.staircase_share if entry.name == GAQ else 1.0)
         return self._job(f"NVE {entry.key} {timestep_fs:g} fs", "nve", entry, 1000 * length / timestep_fs * s.replicas,
                          replicas=s.replicas, picoseconds=length, timestep_fs=timestep_fs,
                          temperature_K=s.temperature_K)

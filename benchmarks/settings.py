@@ -13,9 +13,11 @@ class Settings:
     Args:
         frames: test frames for accuracy, from the start of the source.
         lee_frames, rotations: of the equivariance error of a model.
+        rival_share: of these frames, for rivals, which the engine does not compute.
         derivative_frames, loops: of finite differences, Jacobians and closed loops.
         replicas, picoseconds, temperature_K: of NVE simulations at the judged time step.
         other_share: length of the simulations at the other time steps, relative to `picoseconds`.
+        staircase_share: the same, of a model with activations of 8 bits: it is known not to conserve, and not judged by it.
         timesteps_fs: the first one is judged.
         coder_frames, coder_lee_frames, coder_rotations: the same for the comparison of vector coders.
         batch_size: structures in one prediction.
@@ -25,15 +27,17 @@ class Settings:
     frames: int = 1000
     lee_frames: int = 100
     rotations: int = 64
+    rival_share: float = 0.25
     derivative_frames: int = 4
     loops: int = 4
     replicas: int = 16
     picoseconds: float = 20.0
     temperature_K: float = 300.0
     other_share: float = 0.05
+    staircase_share: float = 0.25
     timesteps_fs: tuple[float, ...] = (0.5, 1.0, 0.25)
-    coder_frames: int = 200
-    coder_lee_frames: int = 25
+    coder_frames: int = 100
+    coder_lee_frames: int = 16
     coder_rotations: int = 16
     batch_size: int = 32
     seed: int = 0

@@ -186,11 +186,11 @@ def test_vectors_are_released_on_demand() -> None:
     recipe = Recipe(name="vectors", rules=(Rule(match="feature", vectors=Components(bits=3)),))
     model = prepare(float_model("robust"), recipe, [calibration()])
     exact = float_model("robust")(calibration()).energy
-    assert not torch.equal(model(calibration()).energy, exact)
+    assert not torch.allclose(model(calibration()).energy, exact, rtol=1e-6)
     release_vectors(model, False)
-    assert torch.equal(model(calibration()).energy, exact)
+    assert torch.allclose(model(calibration()).energy, exact, rtol=1e-6)  # contractions are in float64 here
     release_vectors(model, True)
-    assert not torch.equal(model(calibration()).energy, exact)
+    assert not torch.allclose(model(calibration()).energy, exact, rtol=1e-6)
     release_vectors(float_model("robust"), False)  # a float model has nothing to release
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from engines import LOWERED, native
-from tiny import CUTOFF, FORCE, SHAPES, at, calibration, cluster, crystal, float_model, named
+from tiny import ALIGNED, CUTOFF, FORCE, SHAPES, at, calibration, cluster, crystal, float_model, named
 
 from gaq.engine.native import NativeForceField
 from gaq.forcefield import ForceField
@@ -31,6 +31,15 @@ def test_rotation(shape: str, recipe: str) -> None:
         expected = torch.einsum("rab,nb->rna", ROTATIONS, still.forces)
         assert (moved.forces.reshape(expected.shape) - expected).norm(dim=-1).amax(1).median() < NOISE * FORCE
         assert (moved.energy - still.energy).abs().median() < NOISE
+
+
+@pytest.mark.parametrize("recipe", [r for r in LOWERED if r in ALIGNED])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_invariants_of_a_rotated_copy_are_the_same_bits(shape: str, recipe: str) -> None:
+    field = native(shape, recipe)
+    graph = field.graph(cluster(8, seed=11))
+    energies = torch.stack([field.predict(graph.rotated(matrix[None])).energy[0] for matrix in ROTATIONS])
+    assert (energies - field.predict(graph).energy).abs().median() == 0
 
 
 @pytest.mark.parametrize("recipe", LOWERED)

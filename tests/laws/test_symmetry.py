@@ -69,6 +69,15 @@ def test_float32_adds_only_its_noise(shape: str, recipe: str) -> None:
     assert energy.median() < 1e-4
 
 
+@pytest.mark.parametrize("recipe", ALIGNED)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_invariants_of_a_rotated_copy_are_the_same_bits(shape: str, recipe: str) -> None:
+    """Vector features stay in local frames until they have become invariants: so no code downstream can tip over."""
+    field = forcefield(shape, recipe)
+    _, energy = errors(field, field.graph(cluster(8, seed=11)), ROTATIONS)
+    assert energy.median() == 0
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_components_rounded_in_fixed_axes_break_it(shape: str) -> None:
     """The law is worth something only if it sees a model that breaks it."""

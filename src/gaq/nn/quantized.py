@@ -225,8 +225,9 @@ class LocalFrame(Frame):
         return self._turned(v.double() if exact else v, lambda d: d)
 
     def _turned(self, v: Tensor, side: Callable[[Tensor], Tensor]) -> Tensor:
+        parts = enumerate(zip(self.slices, self.aligned, strict=True), start=1)
         return torch.cat([side(self.geometry.wigner(degree, v.dtype)) @ v[:, part] if aligned else v[:, part]
-                          for degree, (part, aligned) in enumerate(zip(self.slices, self.aligned, strict=True), start=1)], 1)
+                          for degree, (part, aligned) in parts], 1)
 
 
 class QuantizedVectors(nn.Module):

@@ -12,15 +12,16 @@ PAPER_DRIFT, PAPER = 0.15, "arXiv 2603.05343"  # meV/atom/ps, a quotation: the o
 
 def page(results: dict[str, Any]) -> str:
     """Return the whole page."""
-    parts = [_head(results), _accuracy(results), _conservation(results), _coders(results), _ablation(results),
-             _training(results), _machine(results)]
+    parts = [_head(results), _accuracy(results), _conservation(results), _nanosecond(results), _coders(results),
+             _ablation(results), _training(results), _machine(results)]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
 def _head(results: dict[str, Any]) -> str:
     lines = ["# Results", "",
              "This page is written by `make results` from the model files in `models/`; do not edit it. Its figures "
-             "were computed by that run, save those of the trainings, which the files carry, and one quotation; all "
+             "were computed by that run, save those of the trainings, which the files carry, of the nanoseconds, which a "
+             "command of their own leaves, and one quotation; all "
              "are in [results.json](results/results.json). MAE is the mean absolute error of total energies, and of "
              "force components, on test frames that no model was trained on."]
     if results["quick"]:
@@ -39,7 +40,8 @@ def _accuracy(results: dict[str, Any]) -> str:
               "equivariance error of the forces, |F(R·G) − R·F(G)| averaged over atoms: "
               f"{s['rotations']} random rotations of {s['lee_frames']} test frames (of {setting(s['rival_share'])} times "
               f"as many for rivals, which run on PyTorch; seed {s['seed']}), the interval by bootstrap over frames. Naive "
-              "INT8 is made on the spot: calibrated on the training frames, not trained.", "", _picture("error-bytes", "Force error against bytes", results)]
+              "INT8 is made on the spot: calibrated on the training frames, not trained.", "",
+              _picture("error-bytes", "Force error against bytes", results)]
     for group in groups:
         rows = [(r["label"], number(r["energy_mae_meV"]), number(r["energy_mae_meV_over_control"]),
                  number(r["forces_mae_meV_A"]), number(r["forces_mae_meV_A_over_control"]),
@@ -87,6 +89,27 @@ def _conservation(results: dict[str, Any]) -> str:
               "", _picture("nve", "Total energy along one replica", results)]
     reasons = [f"* {r['label']}: {reason}." for r in part["rows"] for reason in r["reasons"]]
     return "\n".join([*lines, *(["", "Why not better:", "", *reasons] if reasons else [])])
+
+
+def _nanosecond(results: dict[str, Any]) -> str:
+    rows = results["nanosecond"]
+    if not rows:
+        return ""
+    first = rows[0]
+    return "\n".join([
+        "## One nanosecond", "",
+        "Not part of `make results`: `python -m benchmarks.nanosecond MODEL...` runs `gaq md` once for each model, on the "
+        f"native engine, one thread ({first['hardware']['cpu']}), velocity Verlet with {setting(first['timestep_fs'])} fs, "
+        f"velocities of {setting(first['temperature_K'])} K. Drift: slope of the total energy, first tenth left out, its "
+        "error from block means; one trajectory has no other. Angular momentum: largest change, relative to Σ|x||p|.", "",
+        _table(("model", "length (ps)", "wall time (min)", "ns/day", "drift (meV/atom/ps)", "standard error",
+                "fluctuation (meV/atom)", "angular momentum"),
+               [(r["label"], setting(r["picoseconds"]), number(r["wall_seconds"] / 60),
+                 number(86.4 * r["picoseconds"] / r["wall_seconds"]), number(r["drift_meV_atom_ps"]),
+                 number(r["drift_stderr"]), number(r["fluctuation_meV_atom"]), number(r["angular_momentum_relative"]))
+                for r in rows]), "",
+        _picture("nanosecond", "Total energy along a nanosecond", results), "",
+        *(f"* {r['label']}: `{r['command']}`" for r in rows)])
 
 
 def _run(label: str, run: dict[str, Any]) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def draw(results: dict[str, Any], folder: Path) -> dict[str, str]:
     figures = {
         "error-bytes": _error_bytes(results["accuracy"]), "lee": _lee(results["accuracy"]),
         "nve": _nve(results["conservation"]["rows"]), "coders": _coders(results["coders"]),
-        "training": _training(results["training"]),
+        "training": _training(results["training"]), "nanosecond": _nve(results["nanosecond"]),
     }
     written = {}
     for name, figure in figures.items():
@@ -101,7 +101,7 @@ def _lee(groups: Sequence[dict[str, Any]]) -> Figure | None:
 
 
 def _nve(rows: Sequence[dict[str, Any]]) -> Figure | None:
-    """Total energy along one replica: all models, and those that move little."""
+    """Total energy along one simulation: all models, and those that move little."""
     shown = [row for row in rows if row["series"]]
     if not shown:
         return None
@@ -109,7 +109,7 @@ def _nve(rows: Sequence[dict[str, Any]]) -> Figure | None:
     calm = [row for row in shown if spans[row["name"]] <= 3 * min(spans.values())]
     two = len(calm) < len(shown)
     figure, panels = _panels(2 if two else 1, 370 if two else 520, 290, extra=90)
-    chosen = [("one replica: total energy (meV/atom)", sorted(shown, key=lambda row: -spans[row["name"]]))]
+    chosen = [("one simulation: total energy (meV/atom)", sorted(shown, key=lambda row: -spans[row["name"]]))]
     if two:
         chosen.append(("the same, enlarged, without the others", calm))
     for axes, (title, lines) in zip(panels, chosen, strict=True):

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import nanosecond
 from benchmarks.catalogue import Catalogue, find_models
 from benchmarks.origin import origins
 from benchmarks.page import page
@@ -93,8 +94,15 @@ def _results(planner: Planner, outcome: Outcome, options: argparse.Namespace, co
                             for section in SECTIONS},
         "notes": [*catalogue.notes, *(f"Left out: {name}: {why}." for name, why in outcome.failures.items())],
         **{section: planner.content(section, outcome.results) for section in SECTIONS if section != "training"},
-        "training": origins(catalogue),
+        "training": origins(catalogue), "nanosecond": _long_runs(catalogue),
     }
+
+
+def _long_runs(catalogue: Catalogue) -> list[dict[str, Any]]:
+    """Return the simulations of `benchmarks.nanosecond`, of models that are still the same."""
+    runs = nanosecond.read(nanosecond.FILE)
+    return [runs[entry.path.name] | {"name": entry.name} for entry in catalogue.entries
+            if entry.recipe is None and runs.get(entry.path.name, {}).get("sha256") == entry.sha256]
 
 
 def _parser() -> argparse.ArgumentParser:

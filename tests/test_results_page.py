@@ -87,3 +87,17 @@ def test_what_cannot_be_done_is_said(models: Path, tmp_path: Path, capsys: pytes
     assert "no model such as azobenzene-fp32.safetensors" in capsys.readouterr().err
     assert main(["--models", str(models), "--picoseconds", "-1"]) == 1
     assert "--picoseconds must be a positive number" in capsys.readouterr().err
+
+
+def test_a_long_simulation_is_kept_for_the_page(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.nanosecond import main, read
+
+    out, model = tmp_path / "nanosecond.json", models / "azobenzene-fp32.safetensors"
+    short = ["--picoseconds", "0.02", "--every", "2", "--work", str(tmp_path), "--out", str(out)]
+    assert main([str(model), *short]) == 0
+    run = read(out)[model.name]
+    assert run["series"]["time_ps"][-1] == 0.02
+    assert run["angular_momentum_relative"] < 1e-6  # forces of a molecule have no torque
+    assert abs(run["drift_meV_atom_ps"]) < 10 * run["drift_stderr"] + 1.0
+    assert "meV/atom/ps" in capsys.readouterr().out
+    assert main([str(tmp_path / "absent.safetensors"), *short]) == 1

@@ -17,11 +17,11 @@ from benchmarks.coders import CODERS
 from gaq.audit import Plan, derivatives, simulation_figures
 from gaq.data import Frames
 from gaq.engine.backend import on_backend
+from gaq.engine.dynamics import simulate_replicas
 from gaq.forcefield import ForceField, load
 from gaq.graph import Graph, Prediction, Predictor
 from gaq.metrics.accuracy import accuracy
 from gaq.metrics.equivariance import LEE, local_equivariance_error
-from gaq.metrics.nve import simulate_replicas
 
 BINS = np.geomspace(1e-6, 1e3, 91)  # meV/Å, ten for each decade
 SERIES = 1500  # points kept of the energy along a simulation
@@ -92,10 +92,11 @@ def measure_nve(path: Path, options: dict[str, Any], tell: Tell) -> dict[str, An
     forcefield = load(path)
     inference = predictor(forcefield)
     start = replace(_frames(options["source"])[0], energy=None, forces=None)
+    each = 1000 * options["replicas"] / options["timestep_fs"]  # predictions for a picosecond
     done = simulate_replicas(
-        Counted(inference.predict, forcefield.cutoff, tell), start, forcefield.cutoff, replicas=options["replicas"],
-        picoseconds=options["picoseconds"], timestep_fs=options["timestep_fs"],
-        temperature_K=options["temperature_K"], seed=options["seed"])
+        inference.predict, start, forcefield.cutoff, replicas=options["replicas"], picoseconds=options["picoseconds"],
+        timestep_fs=options["timestep_fs"], temperature_K=options["temperature_K"], seed=options["seed"],
+        progress=lambda reached: tell(round(each * reached)))
     kept = np.unique(np.linspace(0, len(done.time_ps) - 1, min(SERIES, len(done.time_ps))).astype(int))
     energy = MEV * (done.energy[0] - done.energy[0, 0]) / len(start)
     return simulation_figures(done, start) | {

@@ -14,6 +14,7 @@ import torch
 
 from gaq.data import Frames
 from gaq.engine.backend import on_backend
+from gaq.engine.dynamics import simulate_replicas
 from gaq.errors import ConfigError, DataError
 from gaq.forcefield import ForceField
 from gaq.graph import Predictor, Structure, build_graph
@@ -21,7 +22,7 @@ from gaq.metrics.conservation import replica_drift
 from gaq.metrics.finite_differences import force_error_by_differences
 from gaq.metrics.jacobian import jacobian_antisymmetry
 from gaq.metrics.loops import relative_loop_work
-from gaq.metrics.nve import Replicas, simulate_replicas
+from gaq.metrics.nve import Replicas
 
 FORMAT, FORMAT_VERSION = "gaq-audit", 1
 MD_GRADE, SCREENING_GRADE, NOT_DECIDED = "MD-grade", "screening-grade", "not decided"

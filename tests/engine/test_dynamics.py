@@ -9,12 +9,13 @@ from ase import units
 from engines import native
 from tiny import SPECIES, cluster, float_model, forcefield
 
-from gaq.engine.dynamics import SKIN, Bath, NativeDynamics
+from gaq.engine.dynamics import SAMPLED, SKIN, Bath, NativeDynamics, simulate_replicas
 from gaq.engine.native import NativeForceField
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField
 from gaq.graph import Structure
 from gaq.md.drivers import UnstableTrajectory, run_md
+from gaq.metrics import nve
 from gaq.recipe import RECIPES
 
 FS = units.fs
@@ -124,3 +125,19 @@ def test_every_recipe_of_the_engine_runs() -> None:
         field = forcefield("robust", recipe)
         assert run_md(field, cluster(6, seed=1), steps=4, every=2, timestep_fs=0.1, backend="engine").steps == 4
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_replicas_are_those_of_the_definition(soft: ForceField) -> None:
+    structure, settings = cluster(8, seed=2), {"replicas": 2, "picoseconds": 0.02, "temperature_K": 100.0, "seed": 3}
+    inside = simulate_replicas(NativeForceField(soft), structure, soft.cutoff, **settings)
+    through = nve.simulate_replicas(soft, structure, soft.cutoff, **settings)
+    np.testing.assert_allclose(inside.time_ps, through.time_ps[::SAMPLED])
+    np.testing.assert_allclose(inside.energy, through.energy[:, ::SAMPLED], atol=1e-4)
+    np.testing.assert_allclose(inside.angular_scale, through.angular_scale)
+    assert inside.exploded is through.exploded is None
+    assert simulate_replicas(soft, structure, soft.cutoff, **settings).energy.shape == through.energy.shape
+
+
+def test_a_replica_that_explodes_is_told() -> None:
+    done = simulate_replicas(NativeForceField(scaled(1e4)), cluster(8, seed=2), 4.0, replicas=2, picoseconds=0.1)
+    assert "replica 0 after" in done.exploded

@@ -4,18 +4,24 @@ A run from a state depends on that state alone, to the last bit: the neighbours 
 molecule is small enough for all pairs to be looked at in every step.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from ase import units
+from ase.data import atomic_masses
 from numpy.typing import NDArray
 
 from gaq.engine.library import Dynamics
 from gaq.engine.native import NativeForceField
 from gaq.errors import GaqError, StructureError
-from gaq.graph import Graph, Structure, build_graph, collate
+from gaq.graph import Graph, Predictor, Structure, build_graph, collate
+from gaq.metrics import nve
+from gaq.metrics.nve import Replicas
 
 SKIN = 0.6  # Å
+SAMPLED = 5  # steps between samples of `simulate_replicas`
 SMALL = 32  # atoms of a molecule whose pairs are all looked at: one block of the engine, hence one order of sums
 
 
@@ -119,6 +125,61 @@ class NativeDynamics:
             self.field.engine.set_graph(collate([
                 build_graph(replace(self.structure, positions=p), self.field.cutoff + SKIN) for p in places]))
         self._started = True
+
+
+def simulate_replicas(
+    predict: Predictor,
+    structure: Structure,
+    cutoff: float,
+    *,
+    replicas: int = 16,
+    picoseconds: float = 20.0,
+    timestep_fs: float = 0.5,
+    temperature_K: float = 300.0,
+    seed: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> Replicas:
+    """Do as `metrics.nve.simulate_replicas`; inside the engine where that computes, one replica after the other.
+
+    There, conserved quantities are taken at every `SAMPLED`-th step.
+
+    Raises:
+        ConfigError, GaqError: as there.
+    """
+    if not isinstance(predict, NativeForceField):
+        return nve.simulate_replicas(predict, structure, cutoff, replicas=replicas, picoseconds=picoseconds,
+                                     timestep_fs=timestep_fs, temperature_K=temperature_K, seed=seed, progress=progress)
+    nve.check_settings(replicas, picoseconds, timestep_fs, temperature_K)
+    samples = max(round(1000.0 * picoseconds / timestep_fs / SAMPLED), 2)
+    dynamics = NativeDynamics(predict, structure, atomic_masses[structure.species], Bath(timestep_fs * units.fs))
+    records, exploded = [], None
+    for replica in range(replicas):
+        v = nve.thermal_velocities(structure, temperature_K, np.random.default_rng([seed, replica]))
+        record = nve.Record(torch.from_numpy(dynamics.masses)[:, None], 1, torch.from_numpy(structure.positions),
+                            torch.from_numpy(v), temperature_K)
+        state = dynamics.start(structure.positions, v)
+        records.append(record)
+        try:
+            _sample(record, state)
+            for sample in range(1, samples + 1):
+                dynamics.run(state, SAMPLED)
+                _sample(record, state)
+                if progress is not None and sample % max(samples // nve.REPORTS, 1) == 0:
+                    progress((replica + sample / samples) / replicas * picoseconds)
+        except GaqError as error:
+            exploded = f"replica {replica} after {state.step * timestep_fs:g} fs: {error}"
+            break
+    length = min(len(record.energies) for record in records)
+    series = [record.series() for record in records]
+    times = np.arange(length, dtype=np.float64) * np.float64(SAMPLED * timestep_fs / 1000.0)
+    return Replicas(timestep_fs, times, np.concatenate([e[:, :length] for e, _ in series]),
+                    np.concatenate([turned[:, :length] for _, turned in series]),
+                    np.concatenate([record.scale.numpy() for record in records]), exploded)
+
+
+def _sample(record: nve.Record, state: State) -> None:
+    record.add(torch.from_numpy(state.potential.copy()), torch.from_numpy(state.positions.copy()),
+               torch.from_numpy(state.velocities.copy()))
 
 
 def _all_pairs(structure: Structure) -> Graph:

@@ -32,7 +32,7 @@ REPORTS = 10  # calls of `progress` in one run
 
 @dataclass(frozen=True, eq=False)
 class Replicas:
-    """Conserved quantities along R simulations of one structure, at every step until all ended or one exploded.
+    """Conserved quantities along R simulations of one structure, until all ended or one exploded.
 
     Args:
         timestep_fs: fs.
@@ -93,12 +93,12 @@ def simulate_replicas(
         GaqError: the force field cannot take the start; later, it is reported as `exploded`.
 
     """
-    _check(replicas, picoseconds, timestep_fs, temperature_K)
+    check_settings(replicas, picoseconds, timestep_fs, temperature_K)
     steps, dt = max(round(1000.0 * picoseconds / timestep_fs), 2), timestep_fs * units.fs
     masses = torch.from_numpy(atomic_masses[structure.species]).repeat(replicas)[:, None]
     neighbours = _Neighbours(structure, cutoff, replicas)
     x, v = _start(structure, replicas, temperature_K, seed)
-    record = _Record(masses, replicas, x, v, HOTTEST[0] + HOTTEST[1] * temperature_K)
+    record = Record(masses, replicas, x, v, temperature_K)
     first = checked_prediction(predict, neighbours.graph(x))
     record.add(first.energy.cpu(), x, v)
     forces, exploded = first.forces.cpu(), None
@@ -167,11 +167,18 @@ class _Neighbours:
                        shifts=every.shifts[near])
 
 
-class _Record:
-    """Series of conserved quantities, of replicas no hotter than a bound."""
+class Record:
+    """Series of conserved quantities, of replicas no hotter than a bound.
 
-    def __init__(self, masses: Tensor, replicas: int, x: Tensor, v: Tensor, hottest_K: float) -> None:
-        self.hottest_K = hottest_K
+    Args:
+        masses: amu, shape (R N, 1).
+        replicas: R.
+        x, v: first positions and velocities.
+        temperature_K: what the simulation was started with.
+    """
+
+    def __init__(self, masses: Tensor, replicas: int, x: Tensor, v: Tensor, temperature_K: float) -> None:
+        self.hottest_K = HOTTEST[0] + HOTTEST[1] * temperature_K
         self.masses, self.replicas = masses.reshape(replicas, -1, 1), replicas
         arms, momenta = self._relative(x, v)
         self.scale = (arms.norm(dim=-1) * momenta.norm(dim=-1)).sum(1)
@@ -204,7 +211,8 @@ class _Record:
         return x - (weights * x).sum(1, keepdim=True), self.masses * (v - (weights * v).sum(1, keepdim=True))
 
 
-def _check(replicas: int, picoseconds: float, timestep_fs: float, temperature_K: float) -> None:
+def check_settings(replicas: int, picoseconds: float, timestep_fs: float, temperature_K: float) -> None:
+    """Raise `ConfigError` for a setting without meaning."""
     for name, value, rule, holds in (
         ("replicas", replicas, "at least 1", replicas >= 1),
         ("picoseconds", picoseconds, "a positive number, such as 20", 0 < picoseconds < np.inf),

@@ -72,8 +72,8 @@ def _conservation(results: dict[str, Any]) -> str:
               f"around {s['loops']} closed loops at each, relative, the largest. NVE: velocity Verlet from the first test "
               f"frame, {s['replicas']} replicas at {setting(s['temperature_K'])} K (seed {s['seed']}), "
               f"{setting(s['picoseconds'])} ps at {setting(fs[0])} fs, first tenth left out (and "
-              f"{setting(s['picoseconds'] * s['other_share'])} ps at {others}; W4A8, whose λ settles its grade, for "
-              f"{setting(s['staircase_share'])} times as long). Bounds for MD-grade: λ ≤ "
+              f"{setting(s['picoseconds'] * s['other_share'])} ps at {others}; FP32 {setting(s['reference_share'])} and "
+              f"W4A8, whose λ settles its grade, {setting(s['staircase_share'])} times as long). Bounds for MD-grade: λ ≤ "
               f"{number(bounds['lambda'])}, |drift| + 2 standard errors ≤ {number(bounds['drift_meV_atom_ps'])} "
               f"meV/atom/ps, fluctuation ≤ {setting(bounds['fluctuation_ratio'])} × FP32.", ""]
     steps = list(part["rows"][0]["force_fd_meV_A"])

@@ -71,7 +71,8 @@ class Planner:
 
     def _nve(self, entry: Entry, timestep_fs: float) -> Job:
         s = self.settings
-        length = s.length(timestep_fs) * (s.staircase_share if entry.name == GAQ else 1.0)
+        share = {FULL: s.reference_share, GAQ: s.staircase_share}.get(entry.name, 1.0)
+        length = s.length(timestep_fs) * share
         return self._job(f"NVE {entry.key} {timestep_fs:g} fs", "nve", entry, 1000 * length / timestep_fs * s.replicas,
                          replicas=s.replicas, picoseconds=length, timestep_fs=timestep_fs,
                          temperature_K=s.temperature_K)

@@ -17,7 +17,7 @@ class Settings:
         derivative_frames, loops: of finite differences, Jacobians and closed loops.
         replicas, picoseconds, temperature_K: of NVE simulations at the judged time step.
         other_share: length of the simulations at the other time steps, relative to `picoseconds`.
-        staircase_share: the same, of a model with activations of 8 bits: it is known not to conserve, and not judged by it.
+        reference_share, staircase_share: the same, of FP32, which is the measure, and of W4A8, whose λ settles its grade.
         timesteps_fs: the first one is judged.
         coder_frames, coder_lee_frames, coder_rotations: the same for the comparison of vector coders.
         batch_size: structures in one prediction.
@@ -34,6 +34,7 @@ class Settings:
     picoseconds: float = 20.0
     temperature_K: float = 300.0
     other_share: float = 0.05
+    reference_share: float = 0.5
     staircase_share: float = 0.25
     timesteps_fs: tuple[float, ...] = (0.5, 1.0, 0.25)
     coder_frames: int = 100

@@ -5,12 +5,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ablation import PLAIN_ATTENTION
 from benchmarks.catalogue import Catalogue, Entry
 from gaq.demo import qat_settings
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField
 from gaq.nn.model import ModelConfig
-from gaq.recipe import RECIPES, Recipe, Schedule
+from gaq.recipe import RECIPES, Change, Recipe, Schedule
 from gaq.train.config import TrainConfig, load_config, validated
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -26,9 +27,9 @@ def changes(forcefield: ForceField) -> list[str]:
     """Return what distinguishes a model from one of its recipe with the defaults, in the words of `--set`."""
     recipe = forcefield.recipe
     base = RECIPES.get(recipe.name, Recipe(name=recipe.name))
-    said = [f"{change.match}.{change.field}={_text(change.value)}" for change in recipe.changes]
+    said = [f"{change.match}.{change.field}={_formatted(change, base)}" for change in recipe.changes]
     said += [f"schedule.{name}={_text(getattr(recipe.schedule, name))}" for name in Schedule.model_fields
-             if getattr(recipe.schedule, name) != getattr(base.schedule, name)]
+             if recipe.rules and getattr(recipe.schedule, name) != getattr(base.schedule, name)]
     usual = ModelConfig(species=(1,))
     if forcefield.config.attention != usual.attention:
         said.append(f"model.attention={forcefield.config.attention}")
@@ -37,14 +38,32 @@ def changes(forcefield: ForceField) -> list[str]:
     return said
 
 
+def _formatted(change: Change, base: Recipe) -> str:
+    """Return the new value; of a vector format, only what is new in it."""
+    usual = getattr(base.rule_for("", change.match), change.field)
+    if not isinstance(change.value, dict) or usual is None:
+        return _text(change.value)
+    before, after = _flat(usual.model_dump(mode="json")), _flat(change.value)
+    return ", ".join(f"{name}: {_text(value)}" for name, value in after.items() if before.get(name) != value)
+
+
 def _origin(entry: Entry, catalogue: Catalogue) -> dict[str, Any]:
     forcefield = catalogue.forcefields[entry.key]
     made = forcefield.provenance
     row = {name: made.get(name) for name in (
         "steps", "best_step", "seconds", "frames_per_second", "device", "torch", "source", "training_frames", "curves")}
-    command = (_quantize_command if forcefield.recipe.rules else _train_command)(entry, catalogue)
+    command = _command(entry, catalogue)
     return row | {"group": entry.group, "name": entry.name, "label": entry.label, "path": str(entry.path),
                   "recipe": forcefield.recipe.name, "changes": changes(forcefield), "command": command}
+
+
+def _command(entry: Entry, catalogue: Catalogue) -> str | None:
+    made = catalogue.forcefields[entry.key]
+    if entry.group != "ablation":
+        return (_quantize_command if made.recipe.rules else _train_command)(entry, catalogue)
+    row = entry.name if made.recipe.rules else PLAIN_ATTENTION  # which trains a float model first
+    steps = f" --steps {made.provenance.get('steps')}" if made.recipe.rules else ""
+    return f"python benchmarks/ablation.py{steps} --only {row}"
 
 
 def _train_command(entry: Entry, catalogue: Catalogue) -> str | None:

@@ -148,7 +148,7 @@ def _ablation(results: dict[str, Any]) -> str:
                                       "were not measured yet."])
     s = results["settings"]
     lines += ["", f"Ethanol, `{part['source']}`, measured as above; λ at {s['derivative_frames']} frames, the largest. "
-              "What was changed is given as `--set` takes it.", "",
+              "`benchmarks/ablation.py` makes these models.", "",
               _table(("row", "changed", "steps", "E MAE (meV)", "F MAE (meV/Å)", "F ÷ control", "LEE mean (meV/Å)",
                       "LEE median", "λ"),
                      [(r["label"], " ".join(f"`{change}`" for change in r["changes"]) or "nothing",

@@ -32,6 +32,7 @@ def test_every_leaf_of_a_low_bit_model_has_its_formats(low_bit, frames):
     assert "l=1: 32, l=2: 48" in shown
     assert str(frames) in shown
     assert "FP32 training" in shown
+    assert "gaq audit --write" in shown
 
 
 def test_the_demo_gets_its_arguments(tmp_path, monkeypatch):

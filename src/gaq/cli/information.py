@@ -77,6 +77,7 @@ def _identity(forcefield: "ForceField", path: Path) -> dict[str, str]:
     from gaq.files import sha256
 
     c, stored, full = forcefield.config, sum(forcefield.stored_bytes().values()), forcefield.fp32_bytes()
+    audit = forcefield.provenance.get("audit")
     return {
         "file": f"{path}, {size(path.stat().st_size)}", "sha256": sha256(path),
         "species": " ".join(chemical_symbols[z] for z in c.species), "cutoff": f"{c.cutoff:g} Å",
@@ -85,6 +86,7 @@ def _identity(forcefield: "ForceField", path: Path) -> dict[str, str]:
         "radial": f"{c.radial_functions} {c.basis} functions, {c.envelope} cutoff",
         "recipe": f"{forcefield.recipe.name}: {forcefield.recipe.description}".rstrip(": "),
         "tensors": f"{size(stored)}, {stored / full:.0%} of {size(full)} in FP32",
+        "audit": f"{audit.get('grade')}, {audit.get('source')}" if isinstance(audit, dict) else "none: `gaq audit --write`",
     }
 
 

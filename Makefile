@@ -31,8 +31,9 @@ sanitize: install
 demo: install
 	$(BIN)/gaq demo --out demo
 
+# Data sets: in the folder that GAQ_DATA names, else beside the clone, else in the download cache.
 results: install
-	$(BIN)/python -m benchmarks.results
+	GAQ_DATA="$${GAQ_DATA:-../shared/data}" $(BIN)/python -m benchmarks.results $(RESULTS)
 
 clean:
 	rm -rf .venv demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -33,7 +33,7 @@ demo: install
 
 # Data sets: in the folder that GAQ_DATA names, else beside the clone, else in the download cache.
 results: install
-	GAQ_DATA="$${GAQ_DATA:-../shared/data}" $(BIN)/python -m benchmarks.results $(RESULTS)
+	$(if $(wildcard ../shared/data),GAQ_DATA="$${GAQ_DATA:-../shared/data}") $(BIN)/python -m benchmarks.results $(RESULTS)
 
 clean:
 	rm -rf .venv demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -31,28 +31,29 @@ GAQ_INLINE void attention(const S& s, const Model& m, const Activations& t, cons
         sum_heads(s, m.scalar_heads, s.Fp, local.ij, [&](int c) { return load(qi + c) * load(kj + c); });
         sum_heads(s, m.scalar_heads, s.Fp, local.ji, [&](int c) { return load(qj + c) * load(ki + c); });
         for (int h = 0; h < s.H; h += WIDTH) {
+            const int n = lanes(s.H, h);
             const Vec b = tanh(load(part + h));
-            (envelope * exp(load(local.ij + h) + b)).store(local.ij + h);
-            (back * envelope * exp(load(local.ji + h) + b)).store(local.ji + h);
-            b.store(local.third + h);
+            const Vec ij = envelope * exp(load(local.ij + h) + b), ji = back * envelope * exp(load(local.ji + h) + b);
+            ij.store(local.ij + h);
+            ji.store(local.ji + h);
+            store_first(w + h, n, ij);
+            store_first(w + s.H + h, n, ji);
+            store_first(w + 2 * s.H + h, n, b);
+            add_to(t.total + size_t(i) * s.Hp + h, ij);  // beyond the heads there is no sense, and no reader
+            add_to(t.total + size_t(j) * s.Hp + h, ji);
         }
-        for (int h = 0; h < s.H; ++h) w[2 * s.H + h] = local.third[h];
-    } else {
-        const Vec scale(1.0f / __builtin_sqrtf(float(m.shape.F) / float(s.H)));
-        sum_heads(s, m.scalar_heads, s.Fp, local.ij, [&](int c) { return load(qi + c) * load(kj + c) * load(part + c); });
-        sum_heads(s, m.scalar_heads, s.Fp, local.ji, [&](int c) { return load(qj + c) * load(ki + c) * load(part + c); });
-        for (int h = 0; h < s.H; h += WIDTH) {
-            (load(local.ij + h) * scale).store(local.ij + h);
-            (load(local.ji + h) * scale * back).store(local.ji + h);
-        }
+        return;
     }
-    for (int h = 0; h < s.H; ++h) {
-        w[h] = local.ij[h];
-        w[s.H + h] = local.ji[h];
-        if (!robust) {
-            local.ij[h] *= record[ENVELOPE];
-            local.ji[h] *= record[ENVELOPE];
-        }
+    const Vec scale(1.0f / __builtin_sqrtf(float(m.shape.F) / float(s.H)));
+    sum_heads(s, m.scalar_heads, s.Fp, local.ij, [&](int c) { return load(qi + c) * load(kj + c) * load(part + c); });
+    sum_heads(s, m.scalar_heads, s.Fp, local.ji, [&](int c) { return load(qj + c) * load(ki + c) * load(part + c); });
+    for (int h = 0; h < s.H; h += WIDTH) {
+        const int n = lanes(s.H, h);
+        const Vec ij = load(local.ij + h) * scale, ji = load(local.ji + h) * scale * back;
+        store_first(w + h, n, ij);
+        store_first(w + s.H + h, n, ji);
+        (ij * envelope).store(local.ij + h);
+        (ji * envelope).store(local.ji + h);
     }
 }
 
@@ -90,11 +91,6 @@ void attend_pairs(const S& s, Job& job, int layer, int task, Scratch& z) {
         contractions(s, y, t.projected, i, j, local.codes, z);
         filters<false>(s, y, record, local.codes, z.filter, z.slope);
         attention<robust>(s, m, t, record, filter, i, j, local, t.weights + size_t(p) * job.state.weight_stride);
-        if (robust)
-            for (int h = 0; h < s.H; ++h) {
-                t.total[size_t(i) * s.Hp + h] += local.ij[h];
-                t.total[size_t(j) * s.Hp + h] += local.ji[h];
-            }
         const float *vi = t.value + size_t(i) * (s.Fp + s.G), *vj = t.value + size_t(j) * (s.Fp + s.G);
         float *xi = t.message + size_t(i) * s.Fp, *xj = t.message + size_t(j) * s.Fp;
 #pragma GCC unroll 8

@@ -80,14 +80,23 @@ GAQ_INLINE float attention_adjoint(const S& s, const Model& m, const Activations
     float* part = by_filter + s.Fp + 2 * s.G;
     const float envelope = record[ENVELOPE];
     float by_envelope = 0.0f;
-    for (int h = 0; h < s.H; ++h) {
-        if (robust) {
-            ij[h] = w[h] * t.total[size_t(i) * s.Hp + h] * (ij[h] - g.g_share[size_t(i) * s.Hp + h]);
-            ji[h] = w[s.H + h] * t.total[size_t(j) * s.Hp + h] * (ji[h] - g.g_share[size_t(j) * s.Hp + h]);
-            by_envelope += ij[h] + ji[h];
-            part[h] = (ij[h] + ji[h]) * (1.0f - w[2 * s.H + h] * w[2 * s.H + h]);
-        } else {
-            const float scale = envelope / __builtin_sqrtf(float(m.shape.F) / float(s.H));
+    if (robust) {
+        Vec total;
+        for (int h = 0; h < s.Hp; h += WIDTH) {
+            const int n = lanes(s.H, h);
+            const size_t of_i = size_t(i) * s.Hp + h, of_j = size_t(j) * s.Hp + h;
+            const Vec b = first(w + 2 * s.H + h, n);
+            const Vec dij = first(w + h, n) * first(t.total + of_i, n) * (first(ij + h, n) - first(g.g_share + of_i, n));
+            const Vec dji = first(w + s.H + h, n) * first(t.total + of_j, n) * (first(ji + h, n) - first(g.g_share + of_j, n));
+            dij.store(ij + h);
+            dji.store(ji + h);
+            total = total + (dij + dji);
+            ((dij + dji) * (Vec(1.0f) - b * b)).store(part + h);
+        }
+        by_envelope = sum(total);
+    } else {
+        const float scale = envelope / __builtin_sqrtf(float(m.shape.F) / float(s.H));
+        for (int h = 0; h < s.H; ++h) {
             by_envelope += ij[h] * w[h] + ji[h] * w[s.H + h];
             ij[h] *= scale;
             ji[h] *= scale * record[BACK];
@@ -128,11 +137,13 @@ void attend_adjoint_pairs(const S& s, Job& job, int layer, int task, Scratch& z)
         float* gradient = near.gradient + size_t(p) * near.gradient_stride;
         contractions(s, y, t.projected, i, j, local.codes, z);
         filters<true>(s, y, record, local.codes, z.filter, z.slope);
-        for (int h = 0; h < s.H; ++h) {
-            local.ij[h] = w[h] * (robust ? t.total[size_t(i) * s.Hp + h] : record[ENVELOPE]);
-            local.ji[h] = w[s.H + h] * (robust ? t.total[size_t(j) * s.Hp + h] : record[ENVELOPE]);
+        for (int h = 0; h < s.H; h += WIDTH) {
+            const int n = lanes(s.H, h);
+            const Vec envelope(record[ENVELOPE]);
+            (first(w + h, n) * (robust ? first(t.total + size_t(i) * s.Hp + h, n) : envelope)).store(local.ij + h);
+            (first(w + s.H + h, n) * (robust ? first(t.total + size_t(j) * s.Hp + h, n) : envelope)).store(local.ji + h);
         }
-        Vec by_harmonics[MAX_COMPONENTS + 4];
+        Vec by_harmonics[most_components<S>()];
         scalar_adjoint(s, m, t, g, local, i, j, z.filter, z.by_filter, by);
         const float* Y = record + HARMONICS;
 #pragma GCC unroll 4
@@ -150,14 +161,14 @@ void attend_adjoint_pairs(const S& s, Job& job, int layer, int task, Scratch& z)
         sum_heads(s, m.scalar_heads, s.Fp, local.ji, [&](int c) { return load(by.scalar_ji + c); });
         sum_heads(s, m.vector_heads, s.Cp, local.third, [&](int c) { return load(by.vector_ij + c); });
         sum_heads(s, m.vector_heads, s.Cp, local.fourth, [&](int c) { return load(by.vector_ji + c); });
-        for (int h = 0; h < s.H; ++h) {
-            local.ij[h] += local.third[h];
-            local.ji[h] += local.fourth[h];
+        for (int h = 0; h < s.H; h += WIDTH) {
+            add_to(local.ij + h, load(local.third + h));
+            add_to(local.ji + h, load(local.fourth + h));
         }
         gradient[BY_ENVELOPE] += attention_adjoint<robust>(s, m, t, g, record, w, z.filter, z.by_filter, i, j, local.ij, local.ji);
         gradient[BY_DISTANCE] += product(z.by_filter, z.slope, s.W);
         contractions_adjoint(s, y, t.projected, g.g_projected, i, j, z.by_filter, local.third);
-        float turned[MAX_COMPONENTS + 4];
+        float turned[most_components<S>()];
         sums(by_harmonics, s.M, turned);
         for (int k = 0; k < s.M; ++k) gradient[BY_HARMONICS + k] += turned[k];
     }

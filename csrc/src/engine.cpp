@@ -74,6 +74,7 @@ Scratch Engine::scratch() {
     z.narrow = a.take<int8_t>(most);
     z.wide = a.take<int16_t>(most);
     z.sum = a.take<int32_t>(rows);
+    z.decoded = a.take<float>(size_t(std::max(s.Fp + s.G, 2 * s.Cp)) * 2 * LANES);  // two groups of outputs of the longest map
     for (float** buffer : {&z.rows, &z.more, &z.a, &z.b, &z.c, &z.d}) *buffer = a.take<float>(most);
     for (float** buffer : {&z.filter, &z.slope, &z.by_filter}) *buffer = a.take<float>(s.W);
     z.small = a.take<float>(size_t(2 * s.L + 6) * s.Hp + LANES);

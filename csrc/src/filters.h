@@ -1,7 +1,7 @@
 // The filter of a pair, f = table(r) + W codes(c), with c the contractions of the vector features; and its adjoint.
 //
-// Tables are quintic Hermite: six rows around the distance (value, slope and curvature at two knots), weighted by six
-// numbers that are the same for all channels. One filter serves both directions of a pair, for c is symmetric.
+// Tables are cubic splines: four rows around the distance, weighted by four numbers that are the same for all channels. One
+// filter serves both directions of a pair, for c is symmetric.
 #pragma once
 
 #include "shapes.h"
@@ -12,8 +12,8 @@ namespace GAQ_ISA {
 // f (and its derivative by the distance) of N vectors of channels from o on.
 template <int N, bool slopes>
 GAQ_INLINE void table_part(const float* knot, const float* record, int width, int o, Vec* f, Vec* df) {
-#pragma GCC unroll 6
-    for (int k = 0; k < 6; ++k) {
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
         const Vec w(record[VALUE + k]), d(record[SLOPE + k]);
         const float* row = knot + size_t(k) * width + o;
 #pragma GCC unroll 8
@@ -50,7 +50,7 @@ GAQ_INLINE void filters(const S& s, const Layer& y, const float* record, const f
                         float* slope) {
     int32_t knot;
     __builtin_memcpy(&knot, record + KNOT, sizeof knot);
-    const float* rows = y.table + size_t(knot) * 3 * s.W;
+    const float* rows = y.table + size_t(knot) * s.W;
     int o = 0;
     for (; o + 4 * WIDTH <= s.W; o += 4 * WIDTH)
         filter_part<4, slopes>(s, rows, record, codes, y.contract, o, filter, slope);
@@ -63,27 +63,20 @@ GAQ_INLINE void contractions(const S& s, const Layer& y, const double* projected
     const Linear& map = y.contraction;
     const Vec high(map.qmax), low(-map.qmax);
     const int lines = whole_lines(s.H);
-    int clipped = 0;
+    int64_t clipped = 0;
 #pragma GCC unroll 4
     for (int l = 1; l <= s.L; ++l) {
         const double* a = projected + vector_place(l, s.M, i, lines);
         const double* b = projected + vector_place(l, s.M, j, lines);
         float* of_degree = codes + (l - 1) * s.Hp;
-        for (int h = 0; h < lines; h += 8) {
-            double total[8] = {};
-#pragma GCC unroll 9
-            for (int k = 0; k <= 2 * l; ++k)
-                for (int n = 0; n < 8; ++n) {
-                    const double d = b[k * lines + h + n] - a[k * lines + h + n];
-                    total[n] += d * d;
-                }
-            for (int n = 0; n < 8; ++n) of_degree[h + n] = float(total[n]);
-        }
-        for (int h = lines; h < s.Hp; ++h) of_degree[h] = 0.0f;
-        for (int h = 0; map.bits && h < s.Hp; h += WIDTH) {
-            const Vec t = load(of_degree + h) / load(map.step + (l - 1) * s.Hp + h);
-            clipped += count(outside(t, high));
-            coded(t, low, high).store(of_degree + h);
+        for (int h = 0; h < lines; h += WIDTH) {
+            Vec t = square(b + h, a + h, lines, 2 * l + 1, lines - h);
+            if (map.bits) {
+                t = t / Divisor(load(map.step + (l - 1) * s.Hp + h), load(map.inverse + (l - 1) * s.Hp + h));
+                clipped += count(outside(t, high));
+                t = coded(t, low, high);
+            }
+            t.store(of_degree + h);
         }
     }
     if (map.bits) {
@@ -92,16 +85,33 @@ GAQ_INLINE void contractions(const S& s, const Layer& y, const double* projected
     }
 }
 
-// by[k] = sum_o df[o] W[k][o] for K rows of W.
+// total[k] = sum_o df[o] W[k][o] for K rows of W, the lanes still apart.
 template <int K>
-GAQ_INLINE void transposed_part(const float* df, const float* rows, int width, float* by) {
-    Vec total[K + 4];
+GAQ_INLINE void transposed_part(const float* df, const float* rows, int width, Vec* total) {
     for (int o = 0; o < width; o += WIDTH) {
         const Vec d = load(df + o);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int k = 0; k < K; ++k) total[k] = fma(d, load(rows + size_t(k) * width + o), total[k]);
     }
-    sums(total, K, by);
+}
+
+// The gradient of the contractions: rows of Hp for each degree.
+template <class S>
+GAQ_INLINE void contracted(const S& s, const float* contract, const float* by_filter, float* by) {
+    if constexpr (is_fixed<S>) {
+        if constexpr (S::H == 4) {
+            Vec total[4 * S::L];
+            transposed_part<4 * S::L>(by_filter, contract, S::W, total);
+            for (int l = 0; l < S::L; ++l) sum4_filled(total + 4 * l, by + l * S::Hp);
+            return;
+        }
+    }
+    for (int l = 0; l < s.L; ++l)
+        for (int h = 0; h < s.Hp; ++h) {
+            Vec total;
+            if (h < s.H) transposed_part<1>(by_filter, contract + size_t(l * s.H + h) * s.W, s.W, &total);
+            by[l * s.Hp + h] = sum(total);
+        }
 }
 
 // From the gradient of a filter to those of the projected features of i and j.
@@ -110,32 +120,23 @@ GAQ_INLINE void contractions_adjoint(const S& s, const Layer& y, const double* p
                                      const float* by_filter, float* by) {
     const Linear& map = y.contraction;
     const Vec bound(map.qmax);
-    const int inputs = s.L * s.H, lines = whole_lines(s.H);
-    float sums_of[MAX_DEGREE * LANES + 8], *all = inputs + 8 <= MAX_DEGREE * LANES ? sums_of : by + s.Hp;
-    int k = 0;
-    for (; k + 8 <= inputs; k += 8) transposed_part<8>(by_filter, y.contract + size_t(k) * s.W, s.W, all + k);
-    for (; k + 4 <= inputs; k += 4) transposed_part<4>(by_filter, y.contract + size_t(k) * s.W, s.W, all + k);
-    for (; k < inputs; ++k) transposed_part<1>(by_filter, y.contract + size_t(k) * s.W, s.W, all + k);
+    const int lines = whole_lines(s.H);
+    contracted(s, y.contract, by_filter, by);
 #pragma GCC unroll 4
     for (int l = 1; l <= s.L; ++l) {
-        for (int h = 0; h < s.H; ++h) by[h] = all[(l - 1) * s.H + h];
-        for (int h = s.H; h < s.Hp; ++h) by[h] = 0.0f;
         const size_t at_i = vector_place(l, s.M, i, s.Hp), at_j = vector_place(l, s.M, j, s.Hp);
         const double* a = projected + vector_place(l, s.M, i, lines);
         const double* b = projected + vector_place(l, s.M, j, lines);
-        for (int h = 0; h < s.Hp; h += WIDTH) {
-            Vec d[2 * MAX_DEGREE + 1], total, part = load(by + h);
+        for (int h = 0; h < lines; h += WIDTH) {
+            Vec d[2 * MAX_DEGREE + 1], total, part = load(by + (l - 1) * s.Hp + h);
 #pragma GCC unroll 9
             for (int m = 0; m <= 2 * l; ++m) {
-                float difference[WIDTH] = {};
-                const int n = lines - h < WIDTH ? lines - h : WIDTH;
-                for (int k = 0; k < n; ++k) difference[k] = float(b[m * lines + h + k] - a[m * lines + h + k]);
-                d[m] = load(difference);
+                d[m] = difference(b + m * lines + h, a + m * lines + h, lines - h);
                 total = fma(d[m], d[m], total);
             }
             if (map.bits) {
-                const Vec step = load(map.step + (l - 1) * s.Hp + h);
-                part = select(outside(total / step, bound), Vec(), part / step);
+                const Vec inverse = load(map.inverse + (l - 1) * s.Hp + h);
+                part = select(outside(total * inverse, bound), Vec(), part * inverse);
             }
             part = part + part;
 #pragma GCC unroll 9

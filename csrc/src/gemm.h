@@ -129,6 +129,39 @@ void float_block(const float* x, size_t stride, const Panel& panel, int block, c
     }
 }
 
+// Codes of `groups` groups of 16 outputs as the floats of a panel.
+template <class Source>
+void decode(const Panel& panel, int block, int groups, float* to) {
+    for (int b = 0; b < groups; ++b, to += size_t(panel.in) * LANES) {
+        Source from(panel, block + b);
+        for (int k = 0; k < panel.in; k += Source::GROUP) {
+            from.next(k);
+#pragma GCC unroll 8
+            for (int j = 0; j < Source::GROUP; ++j)
+                for (int q = 0; q < PARTS; ++q) from.at(k, j, q).store(to + size_t(k + j) * LANES + q * WIDTH);
+        }
+    }
+}
+
+// The same of the transposed product, whose groups of outputs are inputs of the panel that holds the codes.
+template <class Source>
+void decode_transposed(const Panel& panel, int block, int groups, float* to) {
+    const Panel codes = {panel.kind, panel.out, panel.in, panel.data, false};
+    alignas(64) float tile[LANES * LANES];
+    for (int b = block; b < block + groups; ++b)
+        for (int i = 0; i < panel.in; i += LANES, to += LANES * LANES) {
+            Source from(codes, i / LANES);
+#pragma GCC unroll 4
+            for (int k = 0; k < LANES; k += Source::GROUP) {
+                from.next(b * LANES + k);
+#pragma GCC unroll 8
+                for (int j = 0; j < Source::GROUP; ++j)
+                    for (int q = 0; q < PARTS; ++q) from.at(k, j, q).store(tile + (k + j) * LANES + q * WIDTH);
+            }
+            transpose(tile, to);
+        }
+}
+
 template <class Source, int R>
 void float_rows(const float* x, size_t stride, const Panel& panel, const Rows& y, int row) {
     constexpr int B = WIDTH == 16 ? 2 : 1;
@@ -162,12 +195,31 @@ struct FloatRun {
     }
 };
 
-// y = x . W, rows of x apart by stride floats.
-inline void multiply(const Panel& panel, const float* x, size_t stride, const Rows& y, int rows) {
+// The product with a panel of codes: decoded as they pass where one block of rows is all, or else (and where they have to be
+// turned) once for all blocks.
+template <class Source>
+void multiply_coded(const Panel& panel, const float* x, size_t stride, const Rows& y, int rows, float* decoded) {
+    if (rows <= ROWS && !panel.transposed) {
+        in_blocks(rows, FloatRun<Source>{x, stride, panel, y});
+        return;
+    }
+    const int blocks = panel.out / LANES;
+    for (int b = 0; b < blocks; b += 2) {
+        const int groups = blocks - b < 2 ? 1 : 2;
+        panel.transposed ? decode_transposed<Source>(panel, b, groups, decoded) : decode<Source>(panel, b, groups, decoded);
+        const Panel part = {Kind::float32, panel.in, groups * LANES, decoded, false};
+        Rows there = y;
+        there.first += b * LANES;
+        in_blocks(rows, FloatRun<FloatSource>{x, stride, part, there});
+    }
+}
+
+// y = x . W, rows of x apart by stride floats; `decoded` has room for two groups of outputs.
+inline void multiply(const Panel& panel, const float* x, size_t stride, const Rows& y, int rows, float* decoded) {
     switch (panel.kind) {
         case Kind::float32: in_blocks(rows, FloatRun<FloatSource>{x, stride, panel, y}); break;
-        case Kind::nibble: in_blocks(rows, FloatRun<NibbleSource>{x, stride, panel, y}); break;
-        case Kind::byte: in_blocks(rows, FloatRun<ByteSource>{x, stride, panel, y}); break;
+        case Kind::nibble: multiply_coded<NibbleSource>(panel, x, stride, y, rows, decoded); break;
+        case Kind::byte: multiply_coded<ByteSource>(panel, x, stride, y, rows, decoded); break;
     }
 }
 

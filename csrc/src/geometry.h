@@ -56,24 +56,18 @@ GAQ_INLINE double envelope(const Model& m, double r, double* slope) {
     return 1.0 - power * t * (a - t * (b - t * c));
 }
 
-// Weights of f, h f', h² f'' at two knots for the value and the derivative at t in [0, 1] between them (quintic Hermite);
+// Weights of four coefficients of a cubic spline, for its value and its derivative by r at t in [0, 1] between two knots;
 // `spacing` is the knots' distance in r that the local slope of the table's variable makes it, h dr/ds.
-GAQ_INLINE void hermite(double t, double spacing, float* value, float* slope) {
-    const double t2 = t * t, t3 = t2 * t, s = 1.0 / spacing;
-    const double far = t3 * (10 - t * (15 - 6 * t));
-    value[0] = float(1 - far);
-    value[1] = float(t - t3 * (6 - t * (8 - 3 * t)));
-    value[2] = float(0.5 * t2 - t3 * (1.5 - t * (1.5 - 0.5 * t)));
-    value[3] = float(far);
-    value[4] = float(-t3 * (4 - t * (7 - 3 * t)));
-    value[5] = float(t3 * (0.5 - t * (1 - 0.5 * t)));
-    const double steep = t2 * (30 - t * (60 - 30 * t));
-    slope[0] = float(-s * steep);
-    slope[1] = float(s * (1 - t2 * (18 - t * (32 - 15 * t))));
-    slope[2] = float(s * (t - t2 * (4.5 - t * (6 - 2.5 * t))));
-    slope[3] = float(s * steep);
-    slope[4] = float(-s * t2 * (12 - t * (28 - 15 * t)));
-    slope[5] = float(s * t2 * (1.5 - t * (4 - 2.5 * t)));
+GAQ_INLINE void spline(double t, double spacing, float* value, float* slope) {
+    const double u = 1 - t, s = 0.5 / spacing;
+    value[0] = float(u * u * u / 6);
+    value[1] = float((4 - 3 * t * t * (1 + u)) / 6);
+    value[2] = float((4 - 3 * u * u * (1 + t)) / 6);
+    value[3] = float(t * t * t / 6);
+    slope[0] = float(-s * u * u);
+    slope[1] = float(-s * t * (4 - 3 * t));
+    slope[2] = float(s * u * (4 - 3 * u));
+    slope[3] = float(s * t * t);
 }
 
 inline void near_pairs(Job& job, int task) {
@@ -106,7 +100,7 @@ inline void near_pairs(Job& job, int task) {
         const double place = (__builtin_log(r + m.bend) - origin) / m.spacing;
         const int32_t knot = int32_t(place) < m.knots - 2 ? int32_t(place) : m.knots - 2;
         __builtin_memcpy(record + KNOT, &knot, sizeof knot);
-        hermite(place - knot, m.spacing * (r + m.bend), record + VALUE, record + SLOPE);
+        spline(place - knot, m.spacing * (r + m.bend), record + VALUE, record + SLOPE);
         harmonics(u[0], u[1], u[2], m.shape.L, Y);
         for (int k = 0; k < m.shape.M; ++k) record[HARMONICS + k] = float(Y[k]);
         float* gradient = near.gradient + size_t(n) * near.gradient_stride;

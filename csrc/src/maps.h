@@ -27,32 +27,33 @@ inline void finish(const Linear& map, const Rows& y, int rows) {
 inline void apply(const Linear& map, const float* x, size_t stride, const Rows& y, int rows, Scratch& z) {
     const int in = map.forward.in;
     if (!map.bits) {
-        multiply(map.forward, x, stride, y, rows);
+        multiply(map.forward, x, stride, y, rows, z.decoded);
         finish(map, y, rows);
         return;
     }
     const Vec high(map.qmax), low(-map.qmax);
     const bool real = map.forward.kind == Kind::float32, narrow = HAS_NARROW && map.bits <= 8;
     int64_t clipped = 0;
-    for (int r = 0; r < rows; ++r) {
-        int32_t total = 0;
-        for (int k = 0; k < in; k += LANES) {
+    for (int r = 0; r < rows; ++r) z.sum[r] = 0;
+    for (int k = 0; k < in; k += LANES) {
+        Divisor step[PARTS];
+        for (int q = 0; q < PARTS; ++q) step[q] = Divisor(load(map.step + k + q * WIDTH), load(map.inverse + k + q * WIDTH));
+        for (int r = 0; r < rows; ++r) {
             Vec t[PARTS];
             for (int q = 0; q < PARTS; ++q) {
-                t[q] = load(x + r * stride + k + q * WIDTH) / load(map.step + k + q * WIDTH);
+                t[q] = load(x + r * stride + k + q * WIDTH) / step[q];
                 clipped += count(outside(t[q], high));
                 t[q] = coded(t[q], low, high);
                 if (real) t[q].store(z.rows + size_t(r) * in + k + q * WIDTH);
             }
             const size_t place = size_t(r) * in + k;
-            if (!real) total += store_codes(t, narrow ? z.narrow + place : nullptr, z.wide + place);
+            if (!real) z.sum[r] += store_codes(t, narrow ? z.narrow + place : nullptr, z.wide + place);
         }
-        z.sum[r] = total;
     }
     z.clipped[map.quantizer] += uint64_t(clipped);
     z.seen[map.quantizer] += uint64_t(rows) * uint64_t(in);
     if (real) {
-        multiply(map.forward, z.rows, in, y, rows);
+        multiply(map.forward, z.rows, in, y, rows, z.decoded);
         finish(map, y, rows);
     } else {
         multiply_codes(map.forward, Codes{z.narrow, z.wide, z.sum}, narrow, map.scale, map.bias, y, rows);
@@ -78,21 +79,20 @@ inline void adjoint(const Linear& map, const float* x, size_t stride, const Cons
         given_stride = out;
     }
     if (!map.bits && fresh) {
-        multiply(map.backward, given, given_stride, Rows(dx, dx_stride), rows);
+        multiply(map.backward, given, given_stride, Rows(dx, dx_stride), rows, z.decoded);
         return;
     }
-    multiply(map.backward, given, given_stride, Rows(z.more, in), rows);
+    multiply(map.backward, given, given_stride, Rows(z.more, in), rows, z.decoded);
     const Vec bound(map.qmax);
-    for (int r = 0; r < rows; ++r)
-        for (int k = 0; k < in; k += WIDTH) {
+    for (int k = 0; k < in; k += WIDTH) {
+        const Divisor step = map.bits ? Divisor(load(map.step + k), load(map.inverse + k)) : Divisor();
+        for (int r = 0; r < rows; ++r) {
             Vec d = load(z.more + size_t(r) * in + k);
-            if (map.bits) {
-                const Vec s = load(map.step + k);
-                d = select(outside(load(x + r * stride + k) / s, bound), Vec(), d / s);
-            }
+            if (map.bits) d = select(outside(load(x + r * stride + k) / step, bound), Vec(), d * step.inverse);
             float* place = dx + r * dx_stride + k;
             (fresh ? d : load(place) + d).store(place);
         }
+    }
 }
 
 }  // namespace GAQ_ISA

@@ -38,16 +38,18 @@ constexpr int NIBBLE_OF[8] = {0, 2, 4, 6, 1, 3, 5, 7};
 
 struct Panel {
     Kind kind;
-    int in, out;                   // padded
+    int in, out;                   // padded, of the product
     const void* data;
+    bool transposed;               // codes that lie as those of a panel with `in` and `out` exchanged
 };
 
-// y = (codes(x / step) . W) scale + bias; backward is the panel of the transposed weights.
+// y = (codes(x / step) . W) scale + bias; backward is the product with the transposed weights.
 struct Linear {
     Panel forward, backward;
     const float* scale;            // (out,), or null: 1
     const float* bias;             // (out,), or null: 0
     const float* step;             // (in,), or null: the input stays in float
+    const float* inverse;          // (in,) 1 / step
     float qmax;
     int bits;                      // of the input; 0 in float
     int quantizer;                 // index among the counters of saturation
@@ -60,7 +62,7 @@ struct Rounding {                  // of the vector features of one degree
     Format format;
     Gradient gradient;
     bool aligned;
-    const float* step;             // (Cp,)
+    const float *step, *inverse;   // (Cp,), and 1 / step
     float magnitude_qmax, component_qmax;
     int quantizer;
 };
@@ -84,7 +86,7 @@ struct Layer {
     Linear contraction;            // only its input's step and bits; weights below
     const float* contract;         // (L H, W) weights of the contractions times their scales
     const float* temperature;      // (Hp,)
-    const float* table;            // (knots, 3, W): f, h f', h² f'', by log(r + bend)
+    const float* table;            // (knots + 2, W): cubic splines by log(r + bend)
 };
 
 struct Model {
@@ -98,7 +100,7 @@ struct Model {
     const double* energy_offsets;
     const float* own;              // (species, Fp)
     const float* other;            // (species, Fp + G)
-    const float* embedding;        // (knots, 3, Fp + G) filters times envelope
+    const float* embedding;        // (knots + 2, Fp + G) filters times envelope
     const Layer* layers;
     Linear hidden, last;
     Heads scalar_heads, vector_heads;

@@ -6,6 +6,9 @@
 namespace gaq {
 namespace GAQ_ISA {
 
+// How many of the lanes from h on are of a head.
+GAQ_INLINE int lanes(int heads, int h) { return heads - h >= WIDTH ? WIDTH : heads > h ? heads - h : 0; }
+
 GAQ_INLINE void clear(float* p, size_t count) { __builtin_memset(p, 0, count * sizeof(float)); }
 
 struct Moments {

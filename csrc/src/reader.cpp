@@ -49,6 +49,7 @@ private:
     }
     // The values of `name` at their places in a row of `width`, `filling` elsewhere.
     const float* row(const std::string& name, const Places& places, int width, float filling, bool positive = false);
+    const float* inverse(const float* values, int width);
     const float* rows(const std::string& name, size_t count, const Places& places, int width);
     void shape();
     void places();
@@ -76,6 +77,13 @@ const float* Reader::row(const std::string& name, const Places& places, int widt
     for (size_t n = 0; n < places.size(); ++n) values[places[n]] = given[n];
     sizes_.weights += 4 * size_t(width);
     return values;
+}
+
+const float* Reader::inverse(const float* values, int width) {
+    float* found = arena_.take<float>(width);
+    for (int n = 0; n < width; ++n) found[n] = 1.0f / values[n];
+    sizes_.weights += 4 * size_t(width);
+    return found;
 }
 
 const float* Reader::rows(const std::string& name, size_t count, const Places& places, int width) {
@@ -150,6 +158,7 @@ void Reader::input(Linear& linear, const std::string& name, const int32_t* bits,
     if (linear.bits < 2 || linear.bits > 16) wrong(name + ": input bits out of range");
     linear.qmax = float((1 << (linear.bits - 1)) - 1);
     linear.step = row(name + ".step", in, width, 1.0f, true);
+    linear.inverse = inverse(linear.step, width);
     linear.quantizer = quantizer(name, bits[2]);
 }
 
@@ -175,8 +184,8 @@ Linear Reader::linear(const std::string& name, const Places& out, int out_width,
         for (size_t n = 0; n < out.size() * in.size(); ++n)
             if (std::abs(int(codes[n])) > largest) wrong(array + ".codes are beyond their bits");
         if (made.bits) prove(array, codes, out.size(), in.size(), made.qmax);
-        made.forward = code_panel(arena_, codes, bits[0], out, in, out_width, in_width, false);
-        made.backward = code_panel(arena_, codes, bits[0], out, in, out_width, in_width, true);
+        made.forward = code_panel(arena_, codes, bits[0], out, in, out_width, in_width);
+        made.backward = transposed(made.forward);
         made.scale = row(array + ".scale", out, out_width, 0.0f);
     } else if (bits[0] == 0) {
         const float* weight = floats(array + ".weight", out.size() * in.size());
@@ -206,6 +215,7 @@ void Reader::rounding(Rounding* degrees, const std::string& name) {
         r.magnitude_qmax = float((1u << given[3]) - 1);
         r.component_qmax = float((1 << (given[4] - 1)) - 1);
         r.step = row(array + ".step", vector_, model_.shape.Cp, 1.0f, true);
+        r.inverse = inverse(r.step, model_.shape.Cp);
         r.quantizer = quantizer(array, given[5]);
     }
 }
@@ -251,8 +261,8 @@ Layer Reader::layer(int index) {
     }
     contraction(y, a + "filters.contraction");
     y.temperature = row(a + "temperature", head_, s.Hp, 1.0f, true);
-    y.table = rows(a + "table", 3 * size_t(model_.knots), filter_, s.W);
-    sizes_.tables += 12 * size_t(model_.knots) * s.W;
+    y.table = rows(a + "table", size_t(model_.knots) + 2, filter_, s.W);
+    sizes_.tables += 4 * (size_t(model_.knots) + 2) * s.W;
     return y;
 }
 
@@ -291,8 +301,8 @@ Model Reader::read() {
     model_.energy_offsets = offsets;
     model_.own = rows("embedding.own", model_.species, scalar_, s.Fp);
     model_.other = rows("embedding.other", model_.species, value_, s.Fp + s.G);
-    model_.embedding = rows("embedding.table", 3 * size_t(model_.knots), value_, s.Fp + s.G);
-    sizes_.tables += 12 * size_t(model_.knots) * (s.Fp + s.G);
+    model_.embedding = rows("embedding.table", size_t(model_.knots) + 2, value_, s.Fp + s.G);
+    sizes_.tables += 4 * (size_t(model_.knots) + 2) * (s.Fp + s.G);
     sizes_.weights += 4 * size_t(model_.species) * (2 * s.Fp + s.G);
     Layer* layers = arena_.take<Layer>(s.T);
     for (int t = 0; t < s.T; ++t) layers[t] = layer(t);

@@ -40,7 +40,7 @@ inline bool works() {
                 wide[r][k] = int16_t(x[r][k / 4 * 4 + order[k % 4]]);
             }
         for (int kind = 0; kind < 2; ++kind) {
-            const Panel panel = {kind ? Kind::byte : Kind::nibble, IN, OUT, words[kind]};
+            const Panel panel = {kind ? Kind::byte : Kind::nibble, IN, OUT, words[kind], false};
             multiply_codes(panel, Codes{narrow[0], wide[0], total}, HAS_NARROW && high == 127, ones, nullptr,
                            Rows(result[0], OUT), 2);
             for (int r = 0; r < 2; ++r)

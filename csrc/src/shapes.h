@@ -22,6 +22,12 @@ constexpr bool is_fixed = true;
 template <>
 constexpr bool is_fixed<Shape> = false;
 
+template <class S>
+constexpr int most_components() {  // and room for the next multiple of four
+    if constexpr (is_fixed<S>) return (S::M + 3) / 4 * 4;
+    else return MAX_COMPONENTS + 4;
+}
+
 // The value of the head that each of a vector of channels belongs to, of `width` channels in all.
 template <class S>
 GAQ_INLINE Vec of_head(const S& s, const Heads& heads, int width, const float* values, int channel) {
@@ -37,6 +43,7 @@ GAQ_INLINE void sum_heads(const S& s, const Heads& heads, int width, float* out,
         by_head(heads, s.H, out, term);
         return;
     }
+    if constexpr (is_fixed<S>) static_assert(S::H <= 4 && S::H % 4 == 0, "sums of up to four heads fill a vector");
     Vec rows[4];
 #pragma GCC unroll 16
     for (int h = 0; h < s.H; ++h) {
@@ -48,12 +55,8 @@ GAQ_INLINE void sum_heads(const S& s, const Heads& heads, int width, float* out,
             total = term(h * each / WIDTH * WIDTH) * load(heads.member + h * LANES + h * each % LANES / WIDTH * WIDTH);
         }
         rows[h % 4] = total;
-        if (h % 4 == 3) sum4(rows, out + h - 3);
     }
-    if (s.H % 4) {
-        for (int h = s.H % 4; h < 4; ++h) rows[h] = Vec();
-        sum4(rows, out + s.H / 4 * 4);
-    }
+    sum4_filled(rows, out);
 }
 
 // Run `work(shape)` with the fixed shape that fits, or with the model's.

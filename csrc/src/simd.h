@@ -59,17 +59,68 @@ GAQ_INLINE Vec spread(const float* a, const int32_t* index, int heads) {
     const __m512i i = _mm512_loadu_si512(index);
     return heads <= 16 ? _mm512_permutexvar_ps(i, _mm512_loadu_ps(a)) : _mm512_i32gather_ps(i, a, 4);
 }
+GAQ_INLINE Vec first(const float* p, int n) { return _mm512_maskz_loadu_ps(Mask((1u << n) - 1), p); }
+GAQ_INLINE void store_first(float* p, int n, Vec a) { _mm512_mask_storeu_ps(p, Mask((1u << n) - 1), a.v); }
+GAQ_INLINE Vec difference(const double* b, const double* a, int n) {
+    const __m256 low = _mm512_cvtpd_ps(_mm512_sub_pd(_mm512_loadu_pd(b), _mm512_loadu_pd(a)));
+    if (n <= 8) return _mm512_zextps256_ps512(low);
+    const __m256 high = _mm512_cvtpd_ps(_mm512_sub_pd(_mm512_loadu_pd(b + 8), _mm512_loadu_pd(a + 8)));
+    return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+}
+GAQ_INLINE __m256 half_square(const double* b, const double* a, int stride, int rows) {
+    __m512d total = _mm512_setzero_pd();
+#pragma GCC unroll 9
+    for (int k = 0; k < rows; ++k) {
+        const __m512d d = _mm512_sub_pd(_mm512_loadu_pd(b + k * stride), _mm512_loadu_pd(a + k * stride));
+        total = _mm512_add_pd(total, _mm512_mul_pd(d, d));
+    }
+    return _mm512_cvtpd_ps(total);
+}
+GAQ_INLINE Vec square(const double* b, const double* a, int stride, int rows, int n) {
+    const __m256 low = half_square(b, a, stride, rows);
+    if (n <= 8) return _mm512_zextps256_ps512(low);
+    return _mm512_insertf32x8(_mm512_castps256_ps512(low), half_square(b + 8, a + 8, stride, rows), 1);
+}
 GAQ_INLINE float sum(Vec a) { return _mm512_reduce_add_ps(a.v); }
-// out[k] = sum of the lanes of a[k], k = 0..3.
-GAQ_INLINE void sum4(const Vec* a, float* out) {
+GAQ_INLINE void transpose(const float* from, float* to) {
+    __m512 a[16], b[16];
+#pragma GCC unroll 16
+    for (int k = 0; k < 16; k += 4) {  // 4 by 4 within each quarter of a row
+        const __m512 p = _mm512_loadu_ps(from + k * 16), q = _mm512_loadu_ps(from + k * 16 + 16);
+        const __m512 r = _mm512_loadu_ps(from + k * 16 + 32), s = _mm512_loadu_ps(from + k * 16 + 48);
+        const __m512d pq = _mm512_castps_pd(_mm512_unpacklo_ps(p, q)), PQ = _mm512_castps_pd(_mm512_unpackhi_ps(p, q));
+        const __m512d rs = _mm512_castps_pd(_mm512_unpacklo_ps(r, s)), RS = _mm512_castps_pd(_mm512_unpackhi_ps(r, s));
+        a[k] = _mm512_castpd_ps(_mm512_unpacklo_pd(pq, rs));
+        a[k + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(pq, rs));
+        a[k + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(PQ, RS));
+        a[k + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(PQ, RS));
+    }
+#pragma GCC unroll 16
+    for (int k = 0; k < 4; ++k) {      // quarters
+        b[k] = _mm512_shuffle_f32x4(a[k], a[k + 4], 0x88);
+        b[k + 4] = _mm512_shuffle_f32x4(a[k], a[k + 4], 0xDD);
+        b[k + 8] = _mm512_shuffle_f32x4(a[k + 8], a[k + 12], 0x88);
+        b[k + 12] = _mm512_shuffle_f32x4(a[k + 8], a[k + 12], 0xDD);
+    }
+#pragma GCC unroll 16
+    for (int k = 0; k < 4; ++k) {
+        _mm512_storeu_ps(to + 16 * k, _mm512_shuffle_f32x4(b[k], b[k + 8], 0x88));
+        _mm512_storeu_ps(to + 16 * (k + 8), _mm512_shuffle_f32x4(b[k], b[k + 8], 0xDD));
+        _mm512_storeu_ps(to + 16 * (k + 4), _mm512_shuffle_f32x4(b[k + 4], b[k + 12], 0x88));
+        _mm512_storeu_ps(to + 16 * (k + 12), _mm512_shuffle_f32x4(b[k + 4], b[k + 12], 0xDD));
+    }
+}
+GAQ_INLINE __m128 four_sums(const Vec* a) {
     const __m512 s = _mm512_add_ps(_mm512_unpacklo_ps(a[0].v, a[1].v), _mm512_unpackhi_ps(a[0].v, a[1].v));
     const __m512 t = _mm512_add_ps(_mm512_unpacklo_ps(a[2].v, a[3].v), _mm512_unpackhi_ps(a[2].v, a[3].v));
     const __m512d sd = _mm512_castps_pd(s), td = _mm512_castps_pd(t);
     const __m512 q = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(sd, td)),
                                    _mm512_castpd_ps(_mm512_unpackhi_pd(sd, td)));
     const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(q), _mm512_extractf32x8_ps(q, 1));
-    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
+    return _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
 }
+GAQ_INLINE void sum4(const Vec* a, float* out) { _mm_storeu_ps(out, four_sums(a)); }
+GAQ_INLINE void sum4_filled(const Vec* a, float* out) { Vec(_mm512_zextps128_ps512(four_sums(a))).store(out); }
 
 #elif defined(GAQ_AVX2)
 
@@ -110,9 +161,53 @@ GAQ_INLINE Vec spread(const float* a, const int32_t* index, int heads) {
     const __m256i i = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
     return heads <= 8 ? _mm256_permutevar8x32_ps(_mm256_loadu_ps(a), i) : _mm256_i32gather_ps(a, i, 4);
 }
-GAQ_INLINE void sum4(const Vec* a, float* out) {
+GAQ_INLINE __m256i first_lanes(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+GAQ_INLINE Vec first(const float* p, int n) { return _mm256_maskload_ps(p, first_lanes(n)); }
+GAQ_INLINE void store_first(float* p, int n, Vec a) { _mm256_maskstore_ps(p, first_lanes(n), a.v); }
+GAQ_INLINE Vec difference(const double* b, const double* a, int) {
+    const __m256d low = _mm256_sub_pd(_mm256_loadu_pd(b), _mm256_loadu_pd(a));
+    const __m256d high = _mm256_sub_pd(_mm256_loadu_pd(b + 4), _mm256_loadu_pd(a + 4));
+    return _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low));
+}
+GAQ_INLINE Vec square(const double* b, const double* a, int stride, int rows, int) {
+    __m256d low = _mm256_setzero_pd(), high = low;
+#pragma GCC unroll 9
+    for (int k = 0; k < rows; ++k) {
+        const __m256d c = _mm256_sub_pd(_mm256_loadu_pd(b + k * stride), _mm256_loadu_pd(a + k * stride));
+        const __m256d d = _mm256_sub_pd(_mm256_loadu_pd(b + k * stride + 4), _mm256_loadu_pd(a + k * stride + 4));
+        low = _mm256_add_pd(low, _mm256_mul_pd(c, c));
+        high = _mm256_add_pd(high, _mm256_mul_pd(d, d));
+    }
+    return _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low));
+}
+GAQ_INLINE __m128 four_sums(const Vec* a) {
     const __m256 q = _mm256_hadd_ps(_mm256_hadd_ps(a[0].v, a[1].v), _mm256_hadd_ps(a[2].v, a[3].v));
-    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(q), _mm256_extractf128_ps(q, 1)));
+    return _mm_add_ps(_mm256_castps256_ps128(q), _mm256_extractf128_ps(q, 1));
+}
+GAQ_INLINE void sum4(const Vec* a, float* out) { _mm_storeu_ps(out, four_sums(a)); }
+GAQ_INLINE void sum4_filled(const Vec* a, float* out) { Vec(_mm256_zextps128_ps256(four_sums(a))).store(out); }
+GAQ_INLINE void transpose_half(const float* from, float* to) {  // 8 by 8
+    __m256 a[8];
+    for (int k = 0; k < 8; k += 4) {
+        const __m256 p = _mm256_loadu_ps(from + k * 16), q = _mm256_loadu_ps(from + k * 16 + 16);
+        const __m256 r = _mm256_loadu_ps(from + k * 16 + 32), s = _mm256_loadu_ps(from + k * 16 + 48);
+        const __m256d pq = _mm256_castps_pd(_mm256_unpacklo_ps(p, q)), PQ = _mm256_castps_pd(_mm256_unpackhi_ps(p, q));
+        const __m256d rs = _mm256_castps_pd(_mm256_unpacklo_ps(r, s)), RS = _mm256_castps_pd(_mm256_unpackhi_ps(r, s));
+        a[k] = _mm256_castpd_ps(_mm256_unpacklo_pd(pq, rs));
+        a[k + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(pq, rs));
+        a[k + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(PQ, RS));
+        a[k + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(PQ, RS));
+    }
+    for (int k = 0; k < 4; ++k) {
+        _mm256_storeu_ps(to + 16 * k, _mm256_permute2f128_ps(a[k], a[k + 4], 0x20));
+        _mm256_storeu_ps(to + 16 * (k + 4), _mm256_permute2f128_ps(a[k], a[k + 4], 0x31));
+    }
+}
+GAQ_INLINE void transpose(const float* from, float* to) {
+    for (int r = 0; r < 16; r += 8)
+        for (int c = 0; c < 16; c += 8) transpose_half(from + r * 16 + c, to + c * 16 + r);
 }
 GAQ_INLINE float sum(Vec a) {
     const Vec row[4] = {a, Vec(), Vec(), Vec()};
@@ -158,13 +253,50 @@ GAQ_INLINE Vec scale_by_power(Vec a, Vec n) {
 GAQ_INLINE Vec copysign(Vec a, Vec s) { return std::copysign(a.v, s.v); }
 GAQ_INLINE Vec spread(const float* a, const int32_t* index, int) { return a[*index]; }
 GAQ_INLINE float sum(Vec a) { return a.v; }
+GAQ_INLINE void transpose(const float* from, float* to) {
+    for (int r = 0; r < 16; ++r)
+        for (int c = 0; c < 16; ++c) to[c * 16 + r] = from[r * 16 + c];
+}
+GAQ_INLINE Vec first(const float* p, int n) { return n > 0 ? *p : 0.0f; }
+GAQ_INLINE void store_first(float* p, int n, Vec a) {
+    if (n > 0) *p = a.v;
+}
+GAQ_INLINE Vec difference(const double* b, const double* a, int) { return float(*b - *a); }
+GAQ_INLINE Vec square(const double* b, const double* a, int stride, int rows, int) {
+    double total = 0.0;
+    for (int k = 0; k < rows; ++k) {
+        const double d = b[k * stride] - a[k * stride];
+        total += d * d;
+    }
+    return float(total);
+}
 GAQ_INLINE void sum4(const Vec* a, float* out) {
     for (int k = 0; k < 4; ++k) out[k] = a[k].v;
 }
+GAQ_INLINE void sum4_filled(const Vec* a, float* out) { sum4(a, out); }
 
 #endif
 
+// Of each instruction set:
+//   first, store_first: the first n lanes, zero beyond; nothing beyond is touched
+//   difference, square: b - a, and the sum of its squares over `rows`, of n doubles as floats; n is 8 or more, WIDTH is enough
+//   transpose: 16 rows of 16
+//   sum4: out[k] = sum of the lanes of a[k], k = 0..3; sum4_filled writes a whole vector (zero beyond), which can be loaded as
+//   one at once: a load from several stores that are still under way has to wait for all of them
 GAQ_INLINE Vec load(const float* p) { return Vec::load(p); }
+// A divisor of many numbers: their quotients take three products and have the bits of a division, because the error of
+// x (1/d) is known exactly and corrected (Markstein 1990).
+struct Divisor {
+    Vec value, inverse;
+    GAQ_INLINE Divisor() : value(1.0f), inverse(1.0f) {}
+    GAQ_INLINE explicit Divisor(Vec d) : value(d), inverse(Vec(1.0f) / d) {}
+    GAQ_INLINE Divisor(Vec d, Vec one_by_d) : value(d), inverse(one_by_d) {}
+};
+GAQ_INLINE Vec operator/(Vec x, const Divisor& d) {
+    const Vec near = x * d.inverse;
+    return fma(fma(Vec(0.0f) - near, d.value, x), d.inverse, near);
+}
+
 GAQ_INLINE void add_to(float* p, Vec a) { (load(p) + a).store(p); }
 
 // out[k] = sum of the lanes of a[k] for k < count; a and out have room for the next multiple of four.

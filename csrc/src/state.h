@@ -27,9 +27,9 @@ struct Plan {                      // made once for a graph
     const int32_t* round;          // (rounds + 1,) into task
 };
 
-// Record of a pair within the cutoff, floats: six weights of the table's value and six of its derivative, envelope and its
+// Record of a pair within the cutoff, floats: four weights of the table's value and four of its derivative, envelope and its
 // derivative, `back`, the knot (an int), then the harmonics.
-constexpr int VALUE = 0, SLOPE = 6, ENVELOPE = 12, ENVELOPE_SLOPE = 13, BACK = 14, KNOT = 15, HARMONICS = 16;
+constexpr int VALUE = 0, SLOPE = 4, ENVELOPE = 8, ENVELOPE_SLOPE = 9, BACK = 10, KNOT = 11, HARMONICS = 12;
 
 // Gradient of a pair, floats: by distance through tables, by the envelope, then by the harmonics.
 constexpr int BY_DISTANCE = 0, BY_ENVELOPE = 1, BY_HARMONICS = 2;
@@ -54,7 +54,7 @@ struct Activations {               // of one layer, kept for the backward pass; 
     float *products;               // p and q, rows of 2 Cp, in the frames
     float *hidden;                 // before the activation function
     float *gates;                  // of the update, (atoms, G)
-    float *weights;                // (pairs, weight_stride) of the attention, see edges.h
+    float *weights;                // (pairs, weight_stride) of the attention, see attend.h
 };
 
 struct State {
@@ -75,7 +75,7 @@ struct Scratch {                   // of one thread
     int8_t* narrow;
     int16_t* wide;
     int32_t* sum;
-    float *rows, *more;            // inside of linear maps
+    float *rows, *more, *decoded;  // inside of linear maps
     float *a, *b, *c, *d;          // rows of the blocks that use them
     float *filter, *slope, *by_filter;  // (W,) of one pair
     float* small;                  // heads and contractions of one pair

@@ -43,54 +43,60 @@ GAQ_INLINE void load_turned(const float* D, const float* v, size_t stride, Vec* 
 
 template <int n>
 struct Coded {                     // of one vector: what its code stands for, and what the gradient needs
-    Vec value[n], direction[n], unit[n], magnitude, rounded;
+    Vec value[n], direction[n], unit[n], rounded, share;  // share: of the magnitude that its code keeps
     Mask silent, clipped;
 };
 
+struct Steps {                     // of the codes of a vector of channels
+    Divisor step, component;
+    Vec magnitudes, components;    // largest codes
+    GAQ_INLINE Steps(const Rounding& r, int c)
+        : step(load(r.step + c), load(r.inverse + c)), component(Vec(float(1.0 / double(r.component_qmax)))), magnitudes(r.magnitude_qmax),
+          components(r.component_qmax) {}
+};
+
 template <int n>
-GAQ_INLINE Coded<n> mddq(const Rounding& r, const Vec* w, Vec step) {
+GAQ_INLINE Coded<n> mddq(const Steps& r, const Vec* w) {
     Coded<n> c;
     Vec square = w[0] * w[0];
     for (int a = 1; a < n; ++a) square = square + w[a] * w[a];
-    const Vec half = step * Vec(0.5f), tiny(1.17549435e-38f), largest(r.magnitude_qmax), q(r.component_qmax);
+    const Vec half = r.step.value * Vec(0.5f), tiny(1.17549435e-38f);
     c.silent = square <= max(half * half, tiny);
-    c.magnitude = sqrt(select(c.silent, Vec(1.0f), square));
-    const Vec component(float(1.0 / double(r.component_qmax)));
+    const Divisor magnitude(sqrt(select(c.silent, Vec(1.0f), square)));
     Vec length;
     for (int a = 0; a < n; ++a) {
-        c.unit[a] = w[a] / c.magnitude;
-        c.direction[a] = coded(c.unit[a] / component, Vec(0.0f) - q, q);
+        c.unit[a] = w[a] / magnitude;
+        c.direction[a] = coded(c.unit[a] / r.component, Vec(0.0f) - r.components, r.components);
         length = fma(c.direction[a], c.direction[a], length);
     }
-    length = max(sqrt(length), tiny);
-    const Vec t = c.magnitude / step;
-    c.clipped = t > largest + Vec(0.5f);
-    c.rounded = coded(t, Vec(0.0f), largest) * step;
+    const Vec shorten = Vec(1.0f) / max(sqrt(length), tiny), t = magnitude.value / r.step;
+    c.clipped = t > r.magnitudes + Vec(0.5f);
+    c.rounded = coded(t, Vec(0.0f), r.magnitudes) * r.step.value;
+    c.share = c.rounded * magnitude.inverse;
     for (int a = 0; a < n; ++a) {
-        c.direction[a] = c.direction[a] / length;
+        c.direction[a] = c.direction[a] * shorten;
         c.value[a] = select(c.silent, Vec(), c.rounded * c.direction[a]);
     }
     return c;
 }
 
 template <int n>
-GAQ_INLINE int64_t round_one(const Rounding& r, const float* D, const float* v, float* out, int Cp, int c) {
+GAQ_INLINE int64_t round_one(const Rounding& r, const Steps& steps, const float* D, const float* v, float* out, int Cp, int c) {
     Vec x[n], w[n];
     int64_t clipped = 0;
-    const Vec step = load(r.step + c);
     for (int a = 0; a < n; ++a) x[a] = load(v + a * Cp + c);
     if (r.aligned) turn<n, false>(D, x, w);
     else for (int a = 0; a < n; ++a) w[a] = x[a];
     if (r.format == Format::mddq) {
-        const Coded<n> code = mddq<n>(r, w, step);
+        const Coded<n> code = mddq<n>(steps, w);
         for (int a = 0; a < n; ++a) w[a] = code.value[a];
         clipped = count(code.clipped);
     } else {
-        const Vec q(r.component_qmax);
+        const Vec q = steps.components;
         for (int a = 0; a < n; ++a) {
-            const Vec t = w[a] / step;
+            const Vec t = w[a] / steps.step;
             clipped += count(outside(t, q));
-            w[a] = coded(t, Vec(0.0f) - q, q) * step;
+            w[a] = coded(t, Vec(0.0f) - q, q) * steps.step.value;
         }
     }
     for (int a = 0; a < n; ++a) w[a].store(out + a * Cp + c);
@@ -98,9 +104,8 @@ GAQ_INLINE int64_t round_one(const Rounding& r, const float* D, const float* v, 
 }
 
 template <int n>
-GAQ_INLINE void adjoint_one(const Rounding& r, const float* D, const float* v, const float* g, float* dv, int Cp, int c) {
+GAQ_INLINE void adjoint_one(const Rounding& r, const Steps& steps, const float* D, const float* v, const float* g, float* dv, int Cp, int c) {
     Vec x[n], w[n], y[n], d[n];
-    const Vec step = load(r.step + c);
     for (int a = 0; a < n; ++a) {
         x[a] = load(v + a * Cp + c);
         d[a] = load(g + a * Cp + c);
@@ -108,22 +113,21 @@ GAQ_INLINE void adjoint_one(const Rounding& r, const float* D, const float* v, c
     if (r.aligned) turn<n, false>(D, x, w);
     else for (int a = 0; a < n; ++a) w[a] = x[a];
     if (r.format == Format::mddq) {
-        const Coded<n> code = mddq<n>(r, w, step);
+        const Coded<n> code = mddq<n>(steps, w);
         Vec radial, along;
         for (int a = 0; a < n; ++a) {
             radial = fma(d[a], code.direction[a], radial);
             along = fma(d[a], code.unit[a], along);
         }
         radial = select(code.clipped, Vec(), radial);
-        const Vec share = code.rounded / code.magnitude;
         for (int a = 0; a < n; ++a) {
             Vec t = code.unit[a] * radial;
-            if (r.gradient == Gradient::geometric) t = fma(share, d[a] - code.unit[a] * along, t);
-            if (r.gradient == Gradient::plain) t = fma(share, d[a], t);
+            if (r.gradient == Gradient::geometric) t = fma(code.share, d[a] - code.unit[a] * along, t);
+            if (r.gradient == Gradient::plain) t = fma(code.share, d[a], t);
             d[a] = select(code.silent, d[a], t);
         }
     } else {
-        for (int a = 0; a < n; ++a) d[a] = select(outside(w[a] / step, Vec(r.component_qmax)), Vec(), d[a]);
+        for (int a = 0; a < n; ++a) d[a] = select(outside(w[a] / steps.step, steps.components), Vec(), d[a]);
     }
     if (r.aligned) turn<n, true>(D, d, y);
     else for (int a = 0; a < n; ++a) y[a] = d[a];
@@ -136,9 +140,11 @@ template <int n>
 void round_degree(const Rounding& r, const float* D, size_t frame, const float* v, size_t jump, float* out, int atoms, int Cp,
                   Scratch& z) {
     int64_t clipped = 0;
-    for (int i = 0; i < atoms; ++i)
-        for (int c = 0; c < Cp; c += WIDTH)
-            clipped += round_one<n>(r, D + i * frame, v + i * jump, out + size_t(i) * n * Cp, Cp, c);
+    for (int c = 0; c < Cp; c += WIDTH) {
+        const Steps steps(r, c);
+        for (int i = 0; i < atoms; ++i)
+            clipped += round_one<n>(r, steps, D + i * frame, v + i * jump, out + size_t(i) * n * Cp, Cp, c);
+    }
     z.clipped[r.quantizer] += uint64_t(clipped);
     z.seen[r.quantizer] += uint64_t(atoms) * uint64_t(Cp) * (r.format == Format::mddq ? 1 : n);
 }
@@ -146,9 +152,11 @@ void round_degree(const Rounding& r, const float* D, size_t frame, const float* 
 template <int n>
 void adjoint_degree(const Rounding& r, const float* D, size_t frame, const float* v, size_t jump, const float* g, float* dv,
                     int atoms, int Cp) {
-    for (int i = 0; i < atoms; ++i)
-        for (int c = 0; c < Cp; c += WIDTH)
-            adjoint_one<n>(r, D + i * frame, v + i * jump, g + size_t(i) * n * Cp, dv + i * jump, Cp, c);
+    for (int c = 0; c < Cp; c += WIDTH) {
+        const Steps steps(r, c);
+        for (int i = 0; i < atoms; ++i)
+            adjoint_one<n>(r, steps, D + i * frame, v + i * jump, g + size_t(i) * n * Cp, dv + i * jump, Cp, c);
+    }
 }
 
 inline void round_vectors(const Rounding& r, int degree, const float* D, size_t frame, const float* v, size_t jump, float* out,

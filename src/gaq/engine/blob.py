@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from gaq.engine.errors import NotLowered
-from gaq.engine.tables import Jet, Table, tabulate
+from gaq.engine.tables import Table, tabulate
 from gaq.nn.attention import MAX_TEMPERATURE, RobustAttention
 from gaq.nn.blocks import AttentionBlock, EdgeFilter, InteractionBlock
 from gaq.nn.leaves import Embedding, Linear, VectorLinear, VectorQuantizer
@@ -38,7 +39,7 @@ from gaq.so3 import SPREAD, SPREADING, harmonics
 if TYPE_CHECKING:
     from gaq.nn.model import Transformer
 
-MAGIC, VERSION = b"GAQBLOB1", 1
+MAGIC, VERSION = b"GAQBLOB1", 2
 HEADER, ENTRY, ALIGNMENT = 64, 88, 64
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1, np.dtype(np.int8): 2, np.dtype(np.int32): 3}
 MOST_CODE_BITS = 8  # weights of more bits are kept as whole numbers in float32
@@ -120,19 +121,19 @@ class _Lowering:
         layers = [[self._dense(f"attention.{n}.filters.radial.{part}") for part in ("first", "second")]
                   for n in range(model.config.layers)]
 
-        def filters(r: Tensor, differentiate: bool) -> Jet:
-            basis = Jet.of(model.basis, r, differentiate)
-            parts = [basis.linear(embedding) * Jet.of(model.envelope, r, differentiate)]
-            parts += [basis.linear(*first).silu().linear(*second) for first, second in layers]
-            return Jet.joined(parts)
+        def filters(r: Tensor) -> Tensor:
+            basis = model.basis(r)
+            parts = [functional.linear(basis, embedding) * model.envelope(r)[:, None]]
+            parts += [functional.linear(functional.silu(functional.linear(basis, *first)), *second) for first, second in layers]
+            return torch.cat(parts, -1)
 
-        table = tabulate(filters, model.config.cutoff)
+        with torch.no_grad():
+            table = tabulate(filters, model.config.cutoff)
         self.error = table.error
-        values, start = table.values, 0
-        values[-1, :2, : len(embedding)] = 0.0  # nothing is left of a neighbour at the cutoff
+        start = 0
         for name, width in (("embedding.table", len(embedding)),
                             *((f"attention.{n}.table", len(layer[1][0])) for n, layer in enumerate(layers))):
-            self.put(name, values[:, :, start : start + width], np.float32)
+            self.put(name, table.coefficients[:, start : start + width], np.float32)
             start += width
         return table
 

@@ -84,12 +84,12 @@ void attend_pairs(const S& s, Job& job, int layer, int task, Scratch& z) {
     Activations& t = job.state.layer[layer];
     const Near& near = job.near;
     const Small local(s, z);
-    const float* filter = z.filter;
     for (int p = near.begin[task]; p < near.end[task]; ++p) {
         const int i = near.i[p], j = near.j[p];
         const float* record = near.record + size_t(p) * near.record_stride;
+        float* filter = t.filters ? t.filters + size_t(p) * s.W : z.filter;
         contractions(s, y, t.projected, i, j, local.codes, z);
-        filters<false>(s, y, record, local.codes, z.filter, z.slope);
+        filters<true, false>(s, y, record, local.codes, filter, nullptr);
         attention<robust>(s, m, t, record, filter, i, j, local, t.weights + size_t(p) * job.state.weight_stride);
         const float *vi = t.value + size_t(i) * (s.Fp + s.G), *vj = t.value + size_t(j) * (s.Fp + s.G);
         float *xi = t.message + size_t(i) * s.Fp, *xj = t.message + size_t(j) * s.Fp;

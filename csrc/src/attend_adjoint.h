@@ -135,8 +135,13 @@ void attend_adjoint_pairs(const S& s, Job& job, int layer, int task, Scratch& z)
         const float* record = near.record + size_t(p) * near.record_stride;
         const float* w = t.weights + size_t(p) * g.weight_stride;
         float* gradient = near.gradient + size_t(p) * near.gradient_stride;
-        contractions(s, y, t.projected, i, j, local.codes, z);
-        filters<true>(s, y, record, local.codes, z.filter, z.slope);
+        const float* filter = t.filters ? t.filters + size_t(p) * s.W : z.filter;
+        if (t.filters) {
+            filters<false, true>(s, y, record, nullptr, nullptr, z.slope);
+        } else {
+            contractions(s, y, t.projected, i, j, local.codes, z);
+            filters<true, true>(s, y, record, local.codes, z.filter, z.slope);
+        }
         for (int h = 0; h < s.H; h += WIDTH) {
             const int n = lanes(s.H, h);
             const Vec envelope(record[ENVELOPE]);
@@ -144,16 +149,16 @@ void attend_adjoint_pairs(const S& s, Job& job, int layer, int task, Scratch& z)
             (first(w + s.H + h, n) * (robust ? first(t.total + size_t(j) * s.Hp + h, n) : envelope)).store(local.ji + h);
         }
         Vec by_harmonics[most_components<S>()];
-        scalar_adjoint(s, m, t, g, local, i, j, z.filter, z.by_filter, by);
+        scalar_adjoint(s, m, t, g, local, i, j, filter, z.by_filter, by);
         const float* Y = record + HARMONICS;
 #pragma GCC unroll 4
         for (int c = 0; c < s.Cp; c += WIDTH) {
             const Vec ij = of_head(s, m.vector_heads, s.Cp, local.ij, c), ji = of_head(s, m.vector_heads, s.Cp, local.ji, c);
             Pull pull;
-            vector_adjoint<1>(s, t, g, i, j, c, ij, ji, z.filter, Y, z.by_filter, pull, by_harmonics);
-            if (s.L >= 2) vector_adjoint<2>(s, t, g, i, j, c, ij, ji, z.filter, Y, z.by_filter, pull, by_harmonics);
-            if (s.L >= 3) vector_adjoint<3>(s, t, g, i, j, c, ij, ji, z.filter, Y, z.by_filter, pull, by_harmonics);
-            if (s.L >= 4) vector_adjoint<4>(s, t, g, i, j, c, ij, ji, z.filter, Y, z.by_filter, pull, by_harmonics);
+            vector_adjoint<1>(s, t, g, i, j, c, ij, ji, filter, Y, z.by_filter, pull, by_harmonics);
+            if (s.L >= 2) vector_adjoint<2>(s, t, g, i, j, c, ij, ji, filter, Y, z.by_filter, pull, by_harmonics);
+            if (s.L >= 3) vector_adjoint<3>(s, t, g, i, j, c, ij, ji, filter, Y, z.by_filter, pull, by_harmonics);
+            if (s.L >= 4) vector_adjoint<4>(s, t, g, i, j, c, ij, ji, filter, Y, z.by_filter, pull, by_harmonics);
             pull.ij.store(by.vector_ij + c);
             pull.ji.store(by.vector_ji + c);
         }
@@ -165,7 +170,7 @@ void attend_adjoint_pairs(const S& s, Job& job, int layer, int task, Scratch& z)
             add_to(local.ij + h, load(local.third + h));
             add_to(local.ji + h, load(local.fourth + h));
         }
-        gradient[BY_ENVELOPE] += attention_adjoint<robust>(s, m, t, g, record, w, z.filter, z.by_filter, i, j, local.ij, local.ji);
+        gradient[BY_ENVELOPE] += attention_adjoint<robust>(s, m, t, g, record, w, filter, z.by_filter, i, j, local.ij, local.ji);
         gradient[BY_DISTANCE] += product(z.by_filter, z.slope, s.W);
         contractions_adjoint(s, y, t.projected, g.g_projected, i, j, z.by_filter, local.third);
         float turned[most_components<S>()];

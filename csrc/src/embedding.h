@@ -19,7 +19,7 @@ GAQ_INLINE void embedding_filter(const Model& m, const float* record, int o, Vec
     int32_t knot;
     __builtin_memcpy(&knot, record + KNOT, sizeof knot);
     const int width = m.shape.Fp + m.shape.G;
-    table_part<1, slopes>(m.embedding + size_t(knot) * width, record, width, o, f, df);
+    table_part<1, true, slopes>(m.embedding + size_t(knot) * width, record, width, o, f, df);
 }
 
 inline void embed(Job& job, int task, Scratch&) {

@@ -10,6 +10,7 @@ namespace gaq {
 namespace {
 
 constexpr int ALONE = 48;          // atoms up to which other threads would cost more than they give
+constexpr size_t KEPT = 1 << 20;    // bytes of filters that are kept for the backward pass: what a second-level cache has room for
 
 bool has_avx2() {
 #if defined(GAQ_HAS_X86)
@@ -139,6 +140,7 @@ void Engine::allocate(int atoms, int pairs, int tasks) {
         t.products = a.take<float>(2 * vectors);
         t.gates = a.take<float>(N * s.G);
         t.weights = a.take<float>(P * g.weight_stride);
+        t.filters = P * s.W * sizeof(float) * s.T <= KEPT ? a.take<float>(P * s.W) : nullptr;
     }
     for (float** rows : {&g.gx, &g.g_message, &g.g_query, &g.g_key}) *rows = a.take<float>(scalars);
     for (float** rows : {&g.gv, &g.g_mixed}) *rows = a.take<float>(vectors);

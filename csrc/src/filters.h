@@ -10,7 +10,7 @@ namespace gaq {
 namespace GAQ_ISA {
 
 // f (and its derivative by the distance) of N vectors of channels from o on.
-template <int N, bool slopes>
+template <int N, bool values, bool slopes>
 GAQ_INLINE void table_part(const float* knot, const float* record, int width, int o, Vec* f, Vec* df) {
 #pragma GCC unroll 4
     for (int k = 0; k < 4; ++k) {
@@ -19,20 +19,20 @@ GAQ_INLINE void table_part(const float* knot, const float* record, int width, in
 #pragma GCC unroll 8
         for (int n = 0; n < N; ++n) {
             const Vec t = load(row + n * WIDTH);
-            f[n] = k ? fma(w, t, f[n]) : w * t;
+            if (values) f[n] = k ? fma(w, t, f[n]) : w * t;
             if (slopes) df[n] = k ? fma(d, t, df[n]) : d * t;
         }
     }
 }
 
-template <int N, bool slopes, class S>
+template <int N, bool values, bool slopes, class S>
 GAQ_INLINE void filter_part(const S& s, const float* knot, const float* record, const float* codes,
                             const float* contract, int o, float* filter, float* slope) {
     Vec f[N], df[N];
-    table_part<N, slopes>(knot, record, s.W, o, f, df);
+    table_part<N, values, slopes>(knot, record, s.W, o, f, df);
     const float* row = contract + o;
 #pragma GCC unroll 4
-    for (int l = 0; l < s.L; ++l)
+    for (int l = 0; values && l < s.L; ++l)
 #pragma GCC unroll 4
         for (int h = 0; h < s.H; ++h, row += s.W) {
             const Vec c(codes[l * s.Hp + h]);
@@ -40,12 +40,12 @@ GAQ_INLINE void filter_part(const S& s, const float* knot, const float* record, 
             for (int n = 0; n < N; ++n) f[n] = fma(c, load(row + n * WIDTH), f[n]);
         }
     for (int n = 0; n < N; ++n) {
-        f[n].store(filter + o + n * WIDTH);
+        if (values) f[n].store(filter + o + n * WIDTH);
         if (slopes) df[n].store(slope + o + n * WIDTH);
     }
 }
 
-template <bool slopes, class S>
+template <bool values, bool slopes, class S>
 GAQ_INLINE void filters(const S& s, const Layer& y, const float* record, const float* codes, float* filter,
                         float* slope) {
     int32_t knot;
@@ -53,8 +53,8 @@ GAQ_INLINE void filters(const S& s, const Layer& y, const float* record, const f
     const float* rows = y.table + size_t(knot) * s.W;
     int o = 0;
     for (; o + 4 * WIDTH <= s.W; o += 4 * WIDTH)
-        filter_part<4, slopes>(s, rows, record, codes, y.contract, o, filter, slope);
-    for (; o < s.W; o += WIDTH) filter_part<1, slopes>(s, rows, record, codes, y.contract, o, filter, slope);
+        filter_part<4, values, slopes>(s, rows, record, codes, y.contract, o, filter, slope);
+    for (; o < s.W; o += WIDTH) filter_part<1, values, slopes>(s, rows, record, codes, y.contract, o, filter, slope);
 }
 
 // What a contraction sees of i and j, and the codes of c_lh = sum_m (P_j - P_i)², rows of Hp for each degree.

@@ -34,6 +34,7 @@ GAQ_INLINE Whole dot2(Whole total, Whole w, int32_t x) {
     return _mm256_add_epi32(total, _mm256_madd_epi16(w, _mm256_set1_epi32(x)));
 }
 GAQ_INLINE Vec real(Whole n) { return _mm256_cvtepi32_ps(n); }
+GAQ_INLINE Whole plus(Whole n, Vec t) { return _mm256_add_epi32(n, _mm256_cvtps_epi32(t.v)); }
 #else
 constexpr bool HAS_NARROW = false;
 using Whole = uint32_t;
@@ -45,6 +46,7 @@ GAQ_INLINE Whole dot2(Whole total, Whole w, int32_t x) {
     return total + (w & 0xFFFF) * low + (w >> 16) * high;
 }
 GAQ_INLINE Vec real(Whole n) { return float(int32_t(n)); }
+GAQ_INLINE Whole plus(Whole n, Vec t) { return n + Whole(int32_t(t.v)); }
 #endif
 
 template <class T>
@@ -131,8 +133,8 @@ inline void multiply_codes(const Panel& panel, const Codes& x, bool narrow, cons
         in_blocks(rows, WholeRun<Kind::byte, false>{x, panel, scale, bias, y});
 }
 
-// Codes of 16 values t = x / step that are whole already; returns their sum.
-GAQ_INLINE int32_t store_codes(const Vec* t, int8_t* narrow, int16_t* wide) {
+// Codes of 16 values that are whole already, added to `total`.
+GAQ_INLINE void store_codes(const Vec* t, Whole* total, int8_t* narrow, int16_t* wide) {
 #if defined(GAQ_AVX512)
     const __m512i n = _mm512_cvtps_epi32(t[0].v);
     if (narrow) {
@@ -142,19 +144,28 @@ GAQ_INLINE int32_t store_codes(const Vec* t, int8_t* narrow, int16_t* wide) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(wide),
                             _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(h, 0xD8), 0xD8));
     }
-    return _mm512_reduce_add_epi32(n);
+    total[0] = _mm512_add_epi32(total[0], n);
 #else
-    float whole_values[LANES];
-    for (int q = 0; q < PARTS; ++q) t[q].store(whole_values + q * WIDTH);
-    int32_t total = 0;
+    float values[LANES];
+    for (int q = 0; q < PARTS; ++q) {
+        t[q].store(values + q * WIDTH);
+        total[q] = plus(total[q], t[q]);
+    }
     static const int order[4] = {0, 2, 1, 3};
     (void)narrow;
-    for (int c = 0; c < LANES; ++c) {
-        const int16_t code = int16_t(whole_values[c / 4 * 4 + order[c % 4]]);
-        wide[c] = code;
-        total += code;
-    }
-    return total;
+    for (int c = 0; c < LANES; ++c) wide[c] = int16_t(values[c / 4 * 4 + order[c % 4]]);
+#endif
+}
+
+// The sum of all lanes of PARTS vectors.
+GAQ_INLINE int32_t sum_of(const Whole* total) {
+#if defined(GAQ_AVX512)
+    return _mm512_reduce_add_epi32(total[0]);
+#else
+    int32_t lanes[LANES], sum = 0;
+    __builtin_memcpy(lanes, total, sizeof lanes);
+    for (int c = 0; c < LANES; ++c) sum += lanes[c];
+    return sum;
 #endif
 }
 

@@ -34,21 +34,22 @@ inline void apply(const Linear& map, const float* x, size_t stride, const Rows& 
     const Vec high(map.qmax), low(-map.qmax);
     const bool real = map.forward.kind == Kind::float32, narrow = HAS_NARROW && map.bits <= 8;
     int64_t clipped = 0;
-    for (int r = 0; r < rows; ++r) z.sum[r] = 0;
-    for (int k = 0; k < in; k += LANES) {
-        Divisor step[PARTS];
-        for (int q = 0; q < PARTS; ++q) step[q] = Divisor(load(map.step + k + q * WIDTH), load(map.inverse + k + q * WIDTH));
-        for (int r = 0; r < rows; ++r) {
+    for (int r = 0; r < rows; ++r) {
+        Whole total[PARTS];
+        for (int q = 0; q < PARTS; ++q) total[q] = whole(0);
+        for (int k = 0; k < in; k += LANES) {
             Vec t[PARTS];
             for (int q = 0; q < PARTS; ++q) {
-                t[q] = load(x + r * stride + k + q * WIDTH) / step[q];
+                const int c = k + q * WIDTH;
+                t[q] = load(x + r * stride + c) / Divisor(load(map.step + c), load(map.inverse + c));
                 clipped += count(outside(t[q], high));
                 t[q] = coded(t[q], low, high);
-                if (real) t[q].store(z.rows + size_t(r) * in + k + q * WIDTH);
+                if (real) t[q].store(z.rows + size_t(r) * in + c);
             }
             const size_t place = size_t(r) * in + k;
-            if (!real) z.sum[r] += store_codes(t, narrow ? z.narrow + place : nullptr, z.wide + place);
+            if (!real) store_codes(t, total, narrow ? z.narrow + place : nullptr, z.wide + place);
         }
+        z.sum[r] = sum_of(total);
     }
     z.clipped[map.quantizer] += uint64_t(clipped);
     z.seen[map.quantizer] += uint64_t(rows) * uint64_t(in);

@@ -59,6 +59,11 @@ GAQ_INLINE Vec spread(const float* a, const int32_t* index, int heads) {
     const __m512i i = _mm512_loadu_si512(index);
     return heads <= 16 ? _mm512_permutexvar_ps(i, _mm512_loadu_ps(a)) : _mm512_i32gather_ps(i, a, 4);
 }
+GAQ_INLINE Vec inverse_sqrt(Vec a) {
+    const __m512 r = _mm512_rsqrt14_ps(a.v);
+    const __m512 error = _mm512_fnmadd_ps(_mm512_mul_ps(a.v, r), r, _mm512_set1_ps(1.0f));
+    return _mm512_fmadd_ps(_mm512_mul_ps(r, _mm512_set1_ps(0.5f)), error, r);
+}
 GAQ_INLINE Vec first(const float* p, int n) { return _mm512_maskz_loadu_ps(Mask((1u << n) - 1), p); }
 GAQ_INLINE void store_first(float* p, int n, Vec a) { _mm512_mask_storeu_ps(p, Mask((1u << n) - 1), a.v); }
 GAQ_INLINE Vec difference(const double* b, const double* a, int n) {
@@ -161,6 +166,7 @@ GAQ_INLINE Vec spread(const float* a, const int32_t* index, int heads) {
     const __m256i i = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
     return heads <= 8 ? _mm256_permutevar8x32_ps(_mm256_loadu_ps(a), i) : _mm256_i32gather_ps(a, i, 4);
 }
+GAQ_INLINE Vec inverse_sqrt(Vec a) { return Vec(1.0f) / sqrt(a); }
 GAQ_INLINE __m256i first_lanes(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
@@ -257,6 +263,7 @@ GAQ_INLINE void transpose(const float* from, float* to) {
     for (int r = 0; r < 16; ++r)
         for (int c = 0; c < 16; ++c) to[c * 16 + r] = from[r * 16 + c];
 }
+GAQ_INLINE Vec inverse_sqrt(Vec a) { return Vec(1.0f) / sqrt(a); }
 GAQ_INLINE Vec first(const float* p, int n) { return n > 0 ? *p : 0.0f; }
 GAQ_INLINE void store_first(float* p, int n, Vec a) {
     if (n > 0) *p = a.v;
@@ -278,6 +285,7 @@ GAQ_INLINE void sum4_filled(const Vec* a, float* out) { sum4(a, out); }
 #endif
 
 // Of each instruction set:
+//   inverse_sqrt: within 2 ulp
 //   first, store_first: the first n lanes, zero beyond; nothing beyond is touched
 //   difference, square: b - a, and the sum of its squares over `rows`, of n doubles as floats; n is 8 or more, WIDTH is enough
 //   transpose: 16 rows of 16
@@ -295,6 +303,12 @@ struct Divisor {
 GAQ_INLINE Vec operator/(Vec x, const Divisor& d) {
     const Vec near = x * d.inverse;
     return fma(fma(Vec(0.0f) - near, d.value, x), d.inverse, near);
+}
+
+// sqrt(a) with its inverse, to divide by.
+GAQ_INLINE Divisor root(Vec a) {
+    const Vec inverse = inverse_sqrt(a), near = a * inverse;
+    return {fma(fma(Vec(0.0f) - near, near, a), inverse * Vec(0.5f), near), inverse};
 }
 
 GAQ_INLINE void add_to(float* p, Vec a) { (load(p) + a).store(p); }

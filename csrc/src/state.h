@@ -55,6 +55,7 @@ struct Activations {               // of one layer, kept for the backward pass; 
     float *hidden;                 // before the activation function
     float *gates;                  // of the update, (atoms, G)
     float *weights;                // (pairs, weight_stride) of the attention, see attend.h
+    float* filters;                // (pairs, W), kept for the backward pass if they are small, or null
 };
 
 struct State {

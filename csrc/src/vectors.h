@@ -62,14 +62,14 @@ GAQ_INLINE Coded<n> mddq(const Steps& r, const Vec* w) {
     for (int a = 1; a < n; ++a) square = square + w[a] * w[a];
     const Vec half = r.step.value * Vec(0.5f), tiny(1.17549435e-38f);
     c.silent = square <= max(half * half, tiny);
-    const Divisor magnitude(sqrt(select(c.silent, Vec(1.0f), square)));
+    const Divisor magnitude = root(select(c.silent, Vec(1.0f), square));
     Vec length;
     for (int a = 0; a < n; ++a) {
         c.unit[a] = w[a] / magnitude;
         c.direction[a] = coded(c.unit[a] / r.component, Vec(0.0f) - r.components, r.components);
         length = fma(c.direction[a], c.direction[a], length);
     }
-    const Vec shorten = Vec(1.0f) / max(sqrt(length), tiny), t = magnitude.value / r.step;
+    const Vec shorten = inverse_sqrt(max(length, Vec(1.0f))), t = magnitude.value / r.step;  // codes are whole: 0, or 1 and more
     c.clipped = t > r.magnitudes + Vec(0.5f);
     c.rounded = coded(t, Vec(0.0f), r.magnitudes) * r.step.value;
     c.share = c.rounded * magnitude.inverse;

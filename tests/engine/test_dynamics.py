@@ -120,6 +120,19 @@ def test_explosions_are_told_from_results() -> None:
         run_md(forcefield("robust", "fp32"), cluster(8, seed=2), steps=500, every=50, timestep_fs=20.0, backend="engine")
 
 
+def test_what_codes_clip_is_told() -> None:
+    settings: dict = {"steps": 4, "every": 2, "timestep_fs": 0.1}
+    assert run_md(forcefield("robust", "fp32"), cluster(6, seed=1), backend="engine", **settings).most_clipped is None
+    assert run_md(forcefield("robust", "w4a8"), cluster(6, seed=1), backend="torch", **settings).most_clipped is None
+    as_trained = run_md(forcefield("robust", "w4a8"), cluster(6, seed=1), backend="engine", **settings).most_clipped
+    crowd = cluster(6, seed=1)
+    crowd = Structure(species=crowd.species, positions=0.5 * crowd.positions)
+    beyond = run_md(forcefield("robust", "w4a8"), crowd, backend="engine", **settings).most_clipped
+    assert as_trained is not None
+    assert beyond is not None
+    assert beyond[1] > as_trained[1]
+
+
 def test_every_recipe_of_the_engine_runs() -> None:
     for recipe in ("w4", "w4a16", "w4a8"):
         field = forcefield("robust", recipe)

@@ -18,7 +18,8 @@ from gaq.nn.model import ModelConfig
 from gaq.recipe import Recipe
 
 OPERATIONS = 2  # a multiplication and an addition
-TABLE_ROWS = 6  # value, slope and curvature at two knots: quintic Hermite
+TABLE_ROWS = 4  # of a cubic spline
+KEPT_BYTES = 1 << 20  # filters of all pairs and layers up to which the engine keeps them for its adjoint
 Arithmetic = Literal["float32", "int16", "int8"]
 
 
@@ -51,13 +52,13 @@ class Part:
         return "int8" if rule.input <= MOST_CODE_BITS else "int16"
 
 
-def parts(config: ModelConfig) -> list[Part]:
+def parts(config: ModelConfig, kept: bool = False) -> list[Part]:
     """Return the multiply-adds of all parts of a model.
 
     A linear map of an atom from n to m channels takes n m forward, and n m in the adjoint, which is that of the input
     alone: weights are constants. Vector maps act on M components. For an edge, the definition evaluates the radial network
-    and the contractions; the engine interpolates a table (6 rows, and 12 with the slopes) and contracts, once for both
-    directions of a pair, and multiplies messages.
+    and the contractions; the engine interpolates a table (4 rows, and 8 with the slopes) and contracts, once for both
+    directions of a pair, and multiplies messages. Its adjoint makes the filters again, unless they were `kept`.
 
     A multiplication on its own counts as one. Left out: distances, harmonics and local frames, norms, exponentials and
     activations, rounding to codes, gates by degree, sums over components, padding of channels to 16.
@@ -66,7 +67,7 @@ def parts(config: ModelConfig) -> list[Part]:
     filters = c.scalars + c.vectors * c.max_degree
     found = [Part("embedding", "first", "edge", c.radial_functions * filters, *_embedding(c))]
     for layer in range(c.layers):
-        found += _layer(c, f"attention.{layer}", f"interaction.{layer}")
+        found += _layer(c, f"attention.{layer}", f"interaction.{layer}", kept)
     hidden = c.scalars // 2 or 1
     return [*found, _map("head.first", "last", c.scalars * hidden), _map("head.second", "last", hidden)]
 
@@ -81,7 +82,7 @@ def step_seconds(config: ModelConfig, recipe: Recipe, atoms: int, edges: int, ce
         ceilings: rates in 1e9 operations a second, as `timing.ceilings` gives them.
     """
     work: dict[Arithmetic, float] = {"float32": 0.0, "int16": 0.0, "int8": 0.0}
-    for part in parts(config):
+    for part in parts(config, _kept(config, edges)):
         count = atoms if part.per == "atom" else edges
         work[part.arithmetic(recipe)] += count * part.forward
         work["float32"] += count * part.adjoint
@@ -92,10 +93,9 @@ def _map(module: str, role: str, products: int) -> Part:
     return Part(module, role, "atom", products, products, products)
 
 
-def _layer(c: ModelConfig, attention: str, interaction: str) -> list[Part]:
+def _layer(c: ModelConfig, attention: str, interaction: str, kept: bool) -> list[Part]:
     gates, components = c.vectors * c.max_degree, (c.max_degree + 1) ** 2 - 1
-    extra = ATTENTIONS[c.attention](c.scalars, c.heads).filter_width
-    width, heads = c.scalars + 2 * gates + extra, c.heads
+    width, heads, again = _filter_width(c), c.heads, 0 if kept else 1
     contraction = c.max_degree * heads * width
     both = c.scalars + gates
     return [
@@ -106,15 +106,23 @@ def _layer(c: ModelConfig, attention: str, interaction: str) -> list[Part]:
         _map(f"{attention}.mix", "vector", components * c.vectors**2),
         _map(f"{attention}.filters.project", "contraction", components * c.vectors * heads),
         Part(f"{attention}.filters.radial", "radial", "edge", c.filter_width * (c.radial_functions + width),
-             TABLE_ROWS * width / 2, 2 * TABLE_ROWS * width / 2),
+             TABLE_ROWS * width / 2, (1 + again) * TABLE_ROWS * width / 2),
         Part(f"{attention}.filters.contraction", "contraction", "edge", contraction,
-             contraction / 2, 2 * contraction / 2),
+             contraction / 2, (1 + again) * contraction / 2),
         Part(f"{attention}.messages", "", "edge", heads * (c.scalars + 2 * gates),
              3 * c.scalars + 2 * components * c.vectors, 7 * c.scalars + 4 * components * c.vectors),
         _map(f"{interaction}.mix", "vector", 2 * components * c.vectors**2),
         _map(f"{interaction}.update.first", "junction", both * c.scalars),
         _map(f"{interaction}.update.second", "update", c.scalars * both),
     ]
+
+
+def _filter_width(c: ModelConfig) -> int:
+    return c.scalars + 2 * c.vectors * c.max_degree + ATTENTIONS[c.attention](c.scalars, c.heads).filter_width
+
+
+def _kept(c: ModelConfig, edges: int) -> bool:
+    return edges / 2 * c.layers * _filter_width(c) * 4 <= KEPT_BYTES
 
 
 def _embedding(c: ModelConfig) -> tuple[float, float]:

@@ -11,6 +11,8 @@ from gaq.cli.terminal import meter, say, show, steps_of
 if TYPE_CHECKING:
     from gaq.md.drivers import MDResult
 
+MANY_CLIPPED = 0.05  # of the values of one quantizer; learned steps clip about half a percent within their range
+
 
 def md(
     model: options.Model,
@@ -66,4 +68,9 @@ def _summary(result: "MDResult") -> None:
         error = result.drift.standard_error_meV_atom_ps  # unknown for very short runs
         show(f"drift of the total energy {result.drift.slope_meV_atom_ps:+.3g}"
              f"{'' if error is None else f' ± {error:.2g}'} meV/atom/ps")
+    if result.most_clipped is not None:
+        quantizer, share = result.most_clipped
+        show(f"clipped: {100 * share:.2g} % of the values of {quantizer}, the most of all" if share else "clipped: nothing")
+        if share > MANY_CLIPPED:
+            say("warning: this is beyond the range that the codes of the model were made for; do not trust the forces")
     show(f"wrote {result.trajectory} ({len(result.time_ps)} frames)")

@@ -124,7 +124,8 @@ class _Lowering:
         def filters(r: Tensor) -> Tensor:
             basis = model.basis(r)
             parts = [functional.linear(basis, embedding) * model.envelope(r)[:, None]]
-            parts += [functional.linear(functional.silu(functional.linear(basis, *first)), *second) for first, second in layers]
+            hidden = [functional.silu(functional.linear(basis, *first)) for first, _ in layers]
+            parts += [functional.linear(h, *second) for h, (_, second) in zip(hidden, layers, strict=True)]
             return torch.cat(parts, -1)
 
         with torch.no_grad():

@@ -21,6 +21,7 @@ CLOSE, LOOSE = 0.5, 0.01  # Å: nearer than that no molecule holds together, and
 FEWEST, MOST = 96, 4096  # intervals
 BENDS = (1.0, 0.3, 3.0, 10.0)  # Å, the constants a that are tried
 SUPPORT = (0.1, 0.3, 0.5, 0.7, 0.9)  # where in each interval the error is measured
+ONE_SIDED, APART = (-25 / 12, 4.0, -3.0, 4 / 3, -1 / 4), 1e-3  # differences of fourth order, from within, in steps of s
 INSIDE = 1 - 1e-13  # of the cutoff: slopes there are those from within
 
 Functions = Callable[[Tensor], Tensor]  # of distances (points,), float64, to (points, functions)
@@ -81,33 +82,45 @@ def weights(t: Tensor) -> Tensor:
 def _at(functions: Functions, cutoff: float, intervals: int, bend: float) -> Table:
     start = math.log(MIN_DISTANCE + bend)
     h = (math.log(cutoff + bend) - start) / intervals
-    stretch = torch.exp(start + h * torch.arange(intervals + 1, dtype=torch.float64))  # dr/ds = r + a
-    r = stretch - bend
-    r[-1] = cutoff * INSIDE
+    s = start + h * torch.arange(intervals + 1, dtype=torch.float64)
+    r = (s.exp() - bend).clamp(max=cutoff * INSIDE)
     values = functions(r)
-    ends = r[[0, -1]]
-    slopes = torch.autograd.functional.jvp(functions, ends, torch.ones_like(ends))[1] * (ends + bend)[:, None]
-    coefficients = _solved(values, h * slopes).float()
-    support = torch.tensor(SUPPORT, dtype=torch.float64)
-    between = stretch[:-1] * torch.exp(support * h)[:, None] - bend
-    exact = functions(between.flatten()).unflatten(0, between.shape)
-    around = torch.stack([coefficients[k : k + intervals] for k in range(4)]).double()
-    found = torch.einsum("kt,knc->tnc", weights(support), around)
+    stencil, steps = torch.tensor(ONE_SIDED, dtype=torch.float64), APART * torch.arange(len(ONE_SIDED), dtype=torch.float64)
+    first, last = (h / APART * stencil @ functions((at.exp() - bend).clamp(max=cutoff * INSIDE))
+                   for at in (s[0] + steps, s[-1] - steps))
+    coefficients = _solved(values, first, -last).float().double()  # as they will be
     largest = values[r > CLOSE].abs().amax(0)
     largest = largest.clamp_min(FAINT * float(largest.max()))
-    off = ((found - exact).abs() / torch.maximum(largest, exact.abs())).amax(-1)
-    error = float((off * torch.where(between > CLOSE, 1.0, LOOSE)).max())
-    return Table(MIN_DISTANCE, bend, h, coefficients.numpy(), error)
+    errors = []
+    for t in SUPPORT:  # one after the other, for the sake of memory
+        between = (s[:-1] + t * h).exp() - bend
+        exact, found = functions(between), torch.zeros_like(values[1:])
+        for k, weight in enumerate(weights(torch.tensor(t, dtype=torch.float64))):
+            found += weight * coefficients[k : k + intervals]
+        off = ((found - exact).abs() / torch.maximum(largest, exact.abs())).amax(-1)
+        errors.append(float((off * torch.where(between > CLOSE, 1.0, LOOSE)).max()))
+    return Table(MIN_DISTANCE, bend, h, coefficients.float().numpy(), max(errors))
 
 
-def _solved(values: Tensor, slopes: Tensor) -> Tensor:
+def _solved(values: Tensor, first: Tensor, last: Tensor) -> Tensor:
     """Return the coefficients of the spline with these values at its knots, and h times these slopes at its ends.
 
         (c_(n-1) + 4 c_n + c_(n+1)) / 6 = f_n,   (c_1 - c_(-1)) / 2 = h f'_0,   the same at the other end
+
+    What lies beyond the ends is eliminated, and then one unknown after the other, which needs no pivots.
     """
-    n = len(values)
-    matrix, row = torch.zeros(n + 2, n + 2, dtype=torch.float64), torch.arange(n)
-    for k, weight in enumerate((1 / 6, 4 / 6, 1 / 6)):
-        matrix[1 + row, row + k] = weight
-    matrix[0, :3] = matrix[-1, -3:] = torch.tensor([-0.5, 0.0, 0.5], dtype=torch.float64)
-    return torch.linalg.solve(matrix, torch.cat([slopes[:1], values, slopes[1:]]))
+    count = len(values)
+    right = 6 * values
+    right[0] += 2 * first
+    right[-1] -= 2 * last
+    ratios: list[float] = []  # of an unknown to the next one
+    for n in range(count):
+        below, above = (1.0 if n < count - 1 else 2.0), (1.0 if n else 2.0)
+        diagonal = 4.0 - (below * ratios[-1] if n else 0.0)
+        if n:
+            right[n] -= below * right[n - 1]
+        right[n] /= diagonal
+        ratios.append(above / diagonal)
+    for n in range(count - 2, -1, -1):
+        right[n] -= ratios[n] * right[n + 1]
+    return torch.cat([right[1:2] - 2 * first, right, right[-2:-1] + 2 * last])

@@ -62,6 +62,8 @@ class MDResult:
         final: last positions.
         trajectory: the file, or None.
         backend: what computed: "engine (avx512)", "torch", or the name of an ASE calculator.
+        most_clipped: the quantizer that clipped the largest share of its values in all steps of this call, and that share;
+            None for models without codes, and where another backend computed.
     """
 
     ensemble: str
@@ -77,6 +79,7 @@ class MDResult:
     final: Structure
     trajectory: Path | None
     backend: str
+    most_clipped: tuple[str, float] | None
 
     def to_results(self, name: str, recipe: str) -> dict[str, Any]:
         """Return the entry of `results.json` for this run, energies in meV/atom relative to the first."""
@@ -217,7 +220,8 @@ class _Run:
             drift=drift if self.conserves else None,
             ms_per_step=1000.0 * float(np.median(self.seconds)) if self.seconds else 0.0,
             final=structure_of(self.atoms), trajectory=None if self.trajectory is None else self.trajectory.path,
-            backend=getattr(self.atoms.calc, "backend", type(self.atoms.calc).__name__))
+            backend=getattr(self.atoms.calc, "backend", type(self.atoms.calc).__name__),
+            most_clipped=_most_clipped(self.atoms.calc))
 
     def _block(self, count: int) -> None:
         begin = time.perf_counter()
@@ -303,6 +307,12 @@ def _calculator(forcefield: "ForceField | Calculator", backend: str) -> Calculat
     if isinstance(forcefield, Calculator):
         return forcefield
     return forcefield.calculator(backend) if hasattr(forcefield, "calculator") else GaqCalculator(forcefield)
+
+
+def _most_clipped(calculator: Calculator) -> tuple[str, float] | None:
+    native = getattr(calculator, "forcefield", None)
+    shares = native.saturation() if isinstance(native, NativeForceField) else []
+    return max(shares, key=lambda share: share[1], default=None)
 
 
 def _check(ensemble: str, temperature_K: float, timestep_fs: float, steps: int, every: int, seed: int,

@@ -19,6 +19,9 @@ def test_the_command_shows_a_table_and_writes_figures_and_a_plot(tmp_path: Path)
     assert {"rows", "skipped", "ceilings", "machine", "summary"} <= set(data)
     assert len(data["rows"]) == 1 + 2 * 3
     assert "<svg" in plot.read_text()
+    nothing = invoke("bench", model, "--systems", "CH4", "--backends", "torch-eager", "--largest-torch", "0")
+    assert nothing.exit_code == 0
+    assert "left out: torch-eager CH4" in nothing.stdout
     counted = invoke("bench", model, "--costs").stdout
     assert "interaction.update.first" in counted
     assert "engine adjoint" in counted

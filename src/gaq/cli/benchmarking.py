@@ -1,6 +1,7 @@
 """`gaq bench`: how fast a model computes, on every backend."""
 
 import json
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,7 +114,7 @@ def _table(found: "Comparison") -> "Table":
                     "+\nneighb.", "µs/atom", "ns/day", "x\ncompiled", "MiB", "ceiling", "memory"))
     table.title = (f"one core of this machine now: float32 {limits['float32']:.0f}, int16 {limits['int16']:.0f}, int8 "
                    f"{limits['int8']:.0f} Gop/s, memory {limits['bandwidth']:.1f} GB/s")
-    for row, following in zip(found.rows, [*found.rows[1:], None], strict=True):
+    for row, following in zip_longest(found.rows, found.rows[1:]):
         last = following is None or (following.system, following.threads) != (row.system, row.threads)
         table.add_row(row.system, str(row.atoms), str(row.edges), str(row.threads), row.backend, row.recipe,
                       _figure(row.ms_per_step), f"{_figure(row.ms_q1)}-{_figure(row.ms_q3)}", _figure(row.neighbours_ms),

@@ -234,18 +234,18 @@ def _value(text: str) -> int | float | str:
 def _geometry_aware(name: str, weight: Bits, activation: Bits | None, description: str) -> Recipe:
     edge = max(weight, 8)  # bits of weights that are few and matter much
     room = 1.1 if activation == 8 else 1.25  # headroom: eight bits are too few to waste
-    wide: Bits | None = None if activation is None else 16  # inputs whose rounding is heard in the energy
-    wider: Bits | None = 16 if activation == 8 else None  # inputs with the heaviest tails, and few
+    audible: Bits | None = None if activation is None else 16  # inputs whose rounding is heard in the energy
+    sparse: Bits | None = 16 if activation == 8 else None  # few inputs with heavy tails; otherwise they stay in float
     vectors = None if activation is None else MDDQ(
         magnitude=LinearMagnitude(bits=activation), direction=ComponentDirection(bits=activation), aligned=True)
     return Recipe(name=name, description=description, rules=(
         Rule(match="first", weight=edge),
-        Rule(match="last", weight=edge, input=wider, headroom=2.0),
+        Rule(match="last", weight=edge, input=sparse, headroom=2.0),
         Rule(match="radial", weight=edge),  # functions of one distance: their inputs stay in float, engines use tables
-        Rule(match="contraction", weight=edge, input=wider, headroom=1.25),  # few, and all filters hang on them
+        Rule(match="contraction", weight=edge, input=sparse, headroom=1.25),  # few, and all filters hang on them
         Rule(match="scalar", weight=weight, input=activation, headroom=room, calibration="max"),
-        Rule(match="update", weight=weight, input=wide, headroom=1.25, calibration="max"),
-        Rule(match="junction", weight=edge, input=wide, headroom=1.25),
+        Rule(match="update", weight=weight, input=audible, headroom=1.25, calibration="max"),
+        Rule(match="junction", weight=edge, input=audible, headroom=1.25),
         Rule(match="vector", weight=edge),
         Rule(match="feature", vectors=vectors, headroom=room)))
 

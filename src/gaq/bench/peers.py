@@ -16,6 +16,9 @@ from gaq.bench.systems import System
 from gaq.errors import GaqError
 from gaq.graph import Structure
 
+FOREIGN = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError,
+           TypeError, ValueError)  # what code that is not ours may raise
+
 
 class PeerMissing(GaqError):
     """A package that is not installed."""
@@ -83,7 +86,7 @@ class Peer:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return act()
-        except Exception as error:  # there is no telling what code that is not ours raises
+        except FOREIGN as error:
             reason = " ".join(str(error).split())[:300]
             raise PeerFailed(f"{self.package} is installed and fails: {type(error).__name__}: {reason}") from error
         finally:

@@ -1,9 +1,10 @@
 // Messages between the atoms of a pair, weighted by attention; both directions at once.
 //
 // Weights stay without their denominator, which is divided out when all neighbours have spoken, so that one pass over the
-// pairs is enough. Kept for the backward pass, at Activations::weights, with H values each:
-//   robust:    e_ij = φ exp(ℓ_ij), e_ji, tanh b
-//   so3krates: q_i (f k_j) / sqrt(F/H), the same for ji: to be multiplied by φ
+// pairs is enough. A few pairs are worked on together, and what the backward pass needs is kept for them at
+// Activations::weights, H values for each pair:
+//   robust:    e_ij = φ exp(ℓ_ij) of all, e_ji of all, tanh b of all
+//   so3krates: q_i (f k_j) / sqrt(F/H) of all, the same for ji: to be multiplied by φ
 #pragma once
 
 #include "filters.h"
@@ -11,50 +12,64 @@
 namespace gaq {
 namespace GAQ_ISA {
 
-// Places in Scratch::small: codes of contractions, weights of both directions, and room for sums by head.
+// Places in Scratch::small. Of TOGETHER pairs: codes of contractions; then, heads one after the other, the weights of both
+// directions, the attention's own filters, envelope and `back`. Of one pair: sums by head.
 struct Small {
-    float *codes, *ij, *ji, *third, *fourth;
+    float *codes, *ij, *ji, *part, *envelope, *back, *third, *fourth;
     template <class S>
     GAQ_INLINE Small(const S& s, Scratch& z)
-        : codes(z.small), ij(codes + s.L * s.Hp), ji(ij + s.Hp), third(ji + s.Hp), fourth(third + s.Hp) {}
+        : codes(z.small), ij(codes + TOGETHER * s.L * s.Hp), ji(ij + TOGETHER * s.Hp), part(ji + TOGETHER * s.Hp),
+          envelope(part + TOGETHER * s.Hp), back(envelope + TOGETHER * s.Hp), third(back + TOGETHER * s.Hp), fourth(third + s.L * s.Hp) {}
 };
 
-// Fill `w` with the record of this pair, and Small::ij and ji with the weights to be used.
+// Attention of n pairs from p on: fill Small::ij and ji with the weights to be used, and `w` with what is kept.
 template <bool robust, class S>
-GAQ_INLINE void attention(const S& s, const Model& m, const Activations& t, const float* record, const float* filter, int i, int j,
+GAQ_INLINE void attention(const S& s, const Model& m, const Activations& t, const Near& near, int p, int n, const float* filter,
                           const Small& local, float* w) {
-    const float *qi = t.query + size_t(i) * s.Fp, *qj = t.query + size_t(j) * s.Fp;
-    const float *ki = t.key + size_t(i) * s.Fp, *kj = t.key + size_t(j) * s.Fp;
-    const float* part = filter + s.Fp + 2 * s.G;
-    const Vec envelope(record[ENVELOPE]), back(record[BACK]);
-    if (robust) {
-        sum_heads(s, m.scalar_heads, s.Fp, local.ij, [&](int c) { return load(qi + c) * load(kj + c); });
-        sum_heads(s, m.scalar_heads, s.Fp, local.ji, [&](int c) { return load(qj + c) * load(ki + c); });
-        for (int h = 0; h < s.H; h += WIDTH) {
-            const int n = lanes(s.H, h);
-            const Vec b = tanh(load(part + h));
-            const Vec ij = envelope * exp(load(local.ij + h) + b), ji = back * envelope * exp(load(local.ji + h) + b);
-            ij.store(local.ij + h);
-            ji.store(local.ji + h);
-            store_first(w + h, n, ij);
-            store_first(w + s.H + h, n, ji);
-            store_first(w + 2 * s.H + h, n, b);
-            add_to(t.total + size_t(i) * s.Hp + h, ij);  // beyond the heads there is no sense, and no reader
-            add_to(t.total + size_t(j) * s.Hp + h, ji);
+    for (int q = 0; q < n; ++q) {  // in this order, for sums by head may write beyond their heads
+        const size_t i = size_t(near.i[p + q]) * s.Fp, j = size_t(near.j[p + q]) * s.Fp;
+        const float *qi = t.query + i, *qj = t.query + j, *ki = t.key + i, *kj = t.key + j;
+        const float *part = filter + size_t(q) * s.W + s.Fp + 2 * s.G, *record = near.record + size_t(p + q) * near.record_stride;
+        const int place = q * s.H;
+        if (robust) {
+            sum_heads(s, m.scalar_heads, s.Fp, local.ij + place, [&](int c) { return load(qi + c) * load(kj + c); });
+            sum_heads(s, m.scalar_heads, s.Fp, local.ji + place, [&](int c) { return load(qj + c) * load(ki + c); });
+        } else {
+            sum_heads(s, m.scalar_heads, s.Fp, local.ij + place, [&](int c) { return load(qi + c) * load(kj + c) * load(part + c); });
+            sum_heads(s, m.scalar_heads, s.Fp, local.ji + place, [&](int c) { return load(qj + c) * load(ki + c) * load(part + c); });
         }
-        return;
+        for (int h = 0; h < s.H; ++h) {
+            if (robust) local.part[place + h] = part[h];
+            local.envelope[place + h] = record[ENVELOPE];
+            local.back[place + h] = record[BACK];
+        }
     }
+    const int heads = n * s.H;
     const Vec scale(1.0f / __builtin_sqrtf(float(m.shape.F) / float(s.H)));
-    sum_heads(s, m.scalar_heads, s.Fp, local.ij, [&](int c) { return load(qi + c) * load(kj + c) * load(part + c); });
-    sum_heads(s, m.scalar_heads, s.Fp, local.ji, [&](int c) { return load(qj + c) * load(ki + c) * load(part + c); });
-    for (int h = 0; h < s.H; h += WIDTH) {
-        const int n = lanes(s.H, h);
-        const Vec ij = load(local.ij + h) * scale, ji = load(local.ji + h) * scale * back;
-        store_first(w + h, n, ij);
-        store_first(w + s.H + h, n, ji);
-        (ij * envelope).store(local.ij + h);
-        (ji * envelope).store(local.ji + h);
+    for (int h = 0; h < heads; h += WIDTH) {
+        const int count = lanes(heads, h);
+        const Vec envelope = load(local.envelope + h), back = load(local.back + h);
+        Vec ij = load(local.ij + h), ji = load(local.ji + h);
+        if (robust) {
+            const Vec b = tanh(load(local.part + h));
+            ij = envelope * exp(ij + b);
+            ji = back * envelope * exp(ji + b);
+            store_first(w + 2 * heads + h, count, b);
+        } else {
+            ij = ij * scale;
+            ji = ji * scale * back;
+        }
+        store_first(w + h, count, ij);
+        store_first(w + heads + h, count, ji);
+        (robust ? ij : ij * envelope).store(local.ij + h);
+        (robust ? ji : ji * envelope).store(local.ji + h);
     }
+    for (int q = 0; robust && q < n; ++q)
+        for (int h = 0; h < s.H; h += WIDTH) {
+            const int place = q * s.H + h, count = lanes(s.H, h);
+            add_to(t.total + size_t(near.i[p + q]) * s.Hp + h, first(local.ij + place, count));
+            add_to(t.total + size_t(near.j[p + q]) * s.Hp + h, first(local.ji + place, count));
+        }
 }
 
 // The share of one degree in the vector messages.
@@ -77,6 +92,27 @@ GAQ_INLINE void vector_messages(const S& s, Activations& t, int i, int j, int c,
     }
 }
 
+template <class S>
+GAQ_INLINE void messages(const S& s, const Model& m, Activations& t, int i, int j, const float* record, const float* filter,
+                         const float* weights_ij, const float* weights_ji) {
+    const float *vi = t.value + size_t(i) * (s.Fp + s.G), *vj = t.value + size_t(j) * (s.Fp + s.G);
+    float *xi = t.message + size_t(i) * s.Fp, *xj = t.message + size_t(j) * s.Fp;
+#pragma GCC unroll 8
+    for (int c = 0; c < s.Fp; c += WIDTH) {
+        const Vec f = load(filter + c);
+        add_to(xi + c, of_head(s, m.scalar_heads, s.Fp, weights_ij, c) * f * load(vj + c));
+        add_to(xj + c, of_head(s, m.scalar_heads, s.Fp, weights_ji, c) * f * load(vi + c));
+    }
+    const float* Y = record + HARMONICS;
+    for (int c = 0; c < s.Cp; c += WIDTH) {
+        const Vec ij = of_head(s, m.vector_heads, s.Cp, weights_ij, c), ji = of_head(s, m.vector_heads, s.Cp, weights_ji, c);
+        vector_messages<1>(s, t, i, j, c, ij, ji, filter, Y);
+        if (s.L >= 2) vector_messages<2>(s, t, i, j, c, ij, ji, filter, Y);
+        if (s.L >= 3) vector_messages<3>(s, t, i, j, c, ij, ji, filter, Y);
+        if (s.L >= 4) vector_messages<4>(s, t, i, j, c, ij, ji, filter, Y);
+    }
+}
+
 template <bool robust, class S>
 void attend_pairs(const S& s, Job& job, int layer, int task, Scratch& z) {
     const Model& m = *job.model;
@@ -84,29 +120,17 @@ void attend_pairs(const S& s, Job& job, int layer, int task, Scratch& z) {
     Activations& t = job.state.layer[layer];
     const Near& near = job.near;
     const Small local(s, z);
-    for (int p = near.begin[task]; p < near.end[task]; ++p) {
-        const int i = near.i[p], j = near.j[p];
-        const float* record = near.record + size_t(p) * near.record_stride;
+    const int own = s.Fp + 2 * s.G;
+    for (int p = near.begin[task]; p < near.end[task]; p += TOGETHER) {
+        const int n = near.end[task] - p < TOGETHER ? near.end[task] - p : TOGETHER;
         float* filter = t.filters ? t.filters + size_t(p) * s.W : z.filter;
-        contractions(s, y, t.projected, i, j, local.codes, z);
-        filters<true, false>(s, y, record, local.codes, filter, nullptr);
-        attention<robust>(s, m, t, record, filter, i, j, local, t.weights + size_t(p) * job.state.weight_stride);
-        const float *vi = t.value + size_t(i) * (s.Fp + s.G), *vj = t.value + size_t(j) * (s.Fp + s.G);
-        float *xi = t.message + size_t(i) * s.Fp, *xj = t.message + size_t(j) * s.Fp;
-#pragma GCC unroll 8
-        for (int c = 0; c < s.Fp; c += WIDTH) {
-            const Vec f = load(filter + c);
-            add_to(xi + c, of_head(s, m.scalar_heads, s.Fp, local.ij, c) * f * load(vj + c));
-            add_to(xj + c, of_head(s, m.scalar_heads, s.Fp, local.ji, c) * f * load(vi + c));
-        }
-        const float* Y = record + HARMONICS;
-        for (int c = 0; c < s.Cp; c += WIDTH) {
-            const Vec ij = of_head(s, m.vector_heads, s.Cp, local.ij, c), ji = of_head(s, m.vector_heads, s.Cp, local.ji, c);
-            vector_messages<1>(s, t, i, j, c, ij, ji, filter, Y);
-            if (s.L >= 2) vector_messages<2>(s, t, i, j, c, ij, ji, filter, Y);
-            if (s.L >= 3) vector_messages<3>(s, t, i, j, c, ij, ji, filter, Y);
-            if (s.L >= 4) vector_messages<4>(s, t, i, j, c, ij, ji, filter, Y);
-        }
+        contractions(s, y, t.projected, near, p, n, local.codes, z);
+        filters(s, y, near, p, n, local.codes, own, s.W, filter);
+        attention<robust>(s, m, t, near, p, n, filter, local, t.weights + size_t(p) * job.state.weight_stride);
+        filters(s, y, near, p, n, local.codes, 0, own, filter);
+        for (int q = 0; q < n; ++q)
+            messages(s, m, t, near.i[p + q], near.j[p + q], near.record + size_t(p + q) * near.record_stride,
+                     filter + size_t(q) * s.W, local.ij + q * s.H, local.ji + q * s.H);
     }
 }
 

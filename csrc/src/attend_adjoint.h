@@ -72,9 +72,13 @@ GAQ_INLINE void vector_adjoint(const S& s, const Activations& t, const State& g,
     add_to(g.g_value + i * gates + o, l % 2 ? Vec(0.0f) - ji * own * sj : ji * own * sj);
 }
 
+struct Kept {                      // of one pair, as attention() left it
+    const float *ij, *ji, *b;
+};
+
 // From the gradients of the weights, by head in `ij` and `ji`, to those of filters, queries, keys and envelope.
 template <bool robust, class S>
-GAQ_INLINE float attention_adjoint(const S& s, const Model& m, const Activations& t, State& g, const float* record, const float* w,
+GAQ_INLINE float attention_adjoint(const S& s, const Model& m, const Activations& t, State& g, const float* record, const Kept& w,
                                    const float* filter, float* by_filter, int i, int j, float* ij, float* ji) {
     const size_t at_i = size_t(i) * s.Fp, at_j = size_t(j) * s.Fp;
     float* part = by_filter + s.Fp + 2 * s.G;
@@ -85,9 +89,9 @@ GAQ_INLINE float attention_adjoint(const S& s, const Model& m, const Activations
         for (int h = 0; h < s.Hp; h += WIDTH) {
             const int n = lanes(s.H, h);
             const size_t of_i = size_t(i) * s.Hp + h, of_j = size_t(j) * s.Hp + h;
-            const Vec b = first(w + 2 * s.H + h, n);
-            const Vec dij = first(w + h, n) * first(t.total + of_i, n) * (first(ij + h, n) - first(g.g_share + of_i, n));
-            const Vec dji = first(w + s.H + h, n) * first(t.total + of_j, n) * (first(ji + h, n) - first(g.g_share + of_j, n));
+            const Vec b = first(w.b + h, n);
+            const Vec dij = first(w.ij + h, n) * first(t.total + of_i, n) * (first(ij + h, n) - first(g.g_share + of_i, n));
+            const Vec dji = first(w.ji + h, n) * first(t.total + of_j, n) * (first(ji + h, n) - first(g.g_share + of_j, n));
             dij.store(ij + h);
             dji.store(ji + h);
             total = total + (dij + dji);
@@ -97,7 +101,7 @@ GAQ_INLINE float attention_adjoint(const S& s, const Model& m, const Activations
     } else {
         const float scale = envelope / __builtin_sqrtf(float(m.shape.F) / float(s.H));
         for (int h = 0; h < s.H; ++h) {
-            by_envelope += ij[h] * w[h] + ji[h] * w[s.H + h];
+            by_envelope += ij[h] * w.ij[h] + ji[h] * w.ji[h];
             ij[h] *= scale;
             ji[h] *= scale * record[BACK];
         }
@@ -122,60 +126,66 @@ GAQ_INLINE float attention_adjoint(const S& s, const Model& m, const Activations
 }
 
 template <bool robust, class S>
-void attend_adjoint_pairs(const S& s, Job& job, int layer, int task, Scratch& z) {
+GAQ_INLINE void pair_adjoint(const S& s, Job& job, int layer, int p, const Kept& w, const float* filter, const Small& local,
+                             const Heading& by, float* by_filter) {
     const Model& m = *job.model;
-    const Layer& y = m.layers[layer];
-    Activations& t = job.state.layer[layer];
+    const Activations& t = job.state.layer[layer];
     State& g = job.state;
+    const int i = job.near.i[p], j = job.near.j[p];
+    const float* record = job.near.record + size_t(p) * job.near.record_stride;
+    float* gradient = job.near.gradient + size_t(p) * job.near.gradient_stride;
+    for (int h = 0; h < s.H; h += WIDTH) {
+        const int n = lanes(s.H, h);
+        const Vec envelope(record[ENVELOPE]);
+        (first(w.ij + h, n) * (robust ? first(t.total + size_t(i) * s.Hp + h, n) : envelope)).store(local.ij + h);
+        (first(w.ji + h, n) * (robust ? first(t.total + size_t(j) * s.Hp + h, n) : envelope)).store(local.ji + h);
+    }
+    Vec by_harmonics[most_components<S>()];
+    scalar_adjoint(s, m, t, g, local, i, j, filter, by_filter, by);
+    const float* Y = record + HARMONICS;
+#pragma GCC unroll 4
+    for (int c = 0; c < s.Cp; c += WIDTH) {
+        const Vec ij = of_head(s, m.vector_heads, s.Cp, local.ij, c), ji = of_head(s, m.vector_heads, s.Cp, local.ji, c);
+        Pull pull;
+        vector_adjoint<1>(s, t, g, i, j, c, ij, ji, filter, Y, by_filter, pull, by_harmonics);
+        if (s.L >= 2) vector_adjoint<2>(s, t, g, i, j, c, ij, ji, filter, Y, by_filter, pull, by_harmonics);
+        if (s.L >= 3) vector_adjoint<3>(s, t, g, i, j, c, ij, ji, filter, Y, by_filter, pull, by_harmonics);
+        if (s.L >= 4) vector_adjoint<4>(s, t, g, i, j, c, ij, ji, filter, Y, by_filter, pull, by_harmonics);
+        pull.ij.store(by.vector_ij + c);
+        pull.ji.store(by.vector_ji + c);
+    }
+    sum_heads(s, m.scalar_heads, s.Fp, local.ij, [&](int c) { return load(by.scalar_ij + c); });
+    sum_heads(s, m.scalar_heads, s.Fp, local.ji, [&](int c) { return load(by.scalar_ji + c); });
+    sum_heads(s, m.vector_heads, s.Cp, local.third, [&](int c) { return load(by.vector_ij + c); });
+    sum_heads(s, m.vector_heads, s.Cp, local.fourth, [&](int c) { return load(by.vector_ji + c); });
+    for (int h = 0; h < s.H; h += WIDTH) {
+        add_to(local.ij + h, load(local.third + h));
+        add_to(local.ji + h, load(local.fourth + h));
+    }
+    gradient[BY_ENVELOPE] += attention_adjoint<robust>(s, m, t, g, record, w, filter, by_filter, i, j, local.ij, local.ji);
+    gradient[BY_DISTANCE] += filter_adjoint(s, m.layers[layer], t.projected, g.g_projected, i, j, record, by_filter, local.third);
+    float turned[most_components<S>()];
+    sums(by_harmonics, s.M, turned);
+    for (int k = 0; k < s.M; ++k) gradient[BY_HARMONICS + k] += turned[k];
+}
+
+template <bool robust, class S>
+void attend_adjoint_pairs(const S& s, Job& job, int layer, int task, Scratch& z) {
+    const Layer& y = job.model->layers[layer];
+    const Activations& t = job.state.layer[layer];
     const Near& near = job.near;
     const Small local(s, z);
     const Heading by = {z.a, z.a + s.Fp, z.b, z.b + s.Cp};
-    for (int p = near.begin[task]; p < near.end[task]; ++p) {
-        const int i = near.i[p], j = near.j[p];
-        const float* record = near.record + size_t(p) * near.record_stride;
-        const float* w = t.weights + size_t(p) * g.weight_stride;
-        float* gradient = near.gradient + size_t(p) * near.gradient_stride;
-        const float* filter = t.filters ? t.filters + size_t(p) * s.W : z.filter;
-        if (t.filters) {
-            filters<false, true>(s, y, record, nullptr, nullptr, z.slope);
-        } else {
-            contractions(s, y, t.projected, i, j, local.codes, z);
-            filters<true, true>(s, y, record, local.codes, z.filter, z.slope);
+    for (int p = near.begin[task]; p < near.end[task]; p += TOGETHER) {
+        const int n = near.end[task] - p < TOGETHER ? near.end[task] - p : TOGETHER, heads = n * s.H;
+        const float *filter = t.filters ? t.filters + size_t(p) * s.W : z.filter;
+        if (!t.filters) {
+            contractions(s, y, t.projected, near, p, n, local.codes, z);
+            filters(s, y, near, p, n, local.codes, 0, s.W, z.filter);
         }
-        for (int h = 0; h < s.H; h += WIDTH) {
-            const int n = lanes(s.H, h);
-            const Vec envelope(record[ENVELOPE]);
-            (first(w + h, n) * (robust ? first(t.total + size_t(i) * s.Hp + h, n) : envelope)).store(local.ij + h);
-            (first(w + s.H + h, n) * (robust ? first(t.total + size_t(j) * s.Hp + h, n) : envelope)).store(local.ji + h);
-        }
-        Vec by_harmonics[most_components<S>()];
-        scalar_adjoint(s, m, t, g, local, i, j, filter, z.by_filter, by);
-        const float* Y = record + HARMONICS;
-#pragma GCC unroll 4
-        for (int c = 0; c < s.Cp; c += WIDTH) {
-            const Vec ij = of_head(s, m.vector_heads, s.Cp, local.ij, c), ji = of_head(s, m.vector_heads, s.Cp, local.ji, c);
-            Pull pull;
-            vector_adjoint<1>(s, t, g, i, j, c, ij, ji, filter, Y, z.by_filter, pull, by_harmonics);
-            if (s.L >= 2) vector_adjoint<2>(s, t, g, i, j, c, ij, ji, filter, Y, z.by_filter, pull, by_harmonics);
-            if (s.L >= 3) vector_adjoint<3>(s, t, g, i, j, c, ij, ji, filter, Y, z.by_filter, pull, by_harmonics);
-            if (s.L >= 4) vector_adjoint<4>(s, t, g, i, j, c, ij, ji, filter, Y, z.by_filter, pull, by_harmonics);
-            pull.ij.store(by.vector_ij + c);
-            pull.ji.store(by.vector_ji + c);
-        }
-        sum_heads(s, m.scalar_heads, s.Fp, local.ij, [&](int c) { return load(by.scalar_ij + c); });
-        sum_heads(s, m.scalar_heads, s.Fp, local.ji, [&](int c) { return load(by.scalar_ji + c); });
-        sum_heads(s, m.vector_heads, s.Cp, local.third, [&](int c) { return load(by.vector_ij + c); });
-        sum_heads(s, m.vector_heads, s.Cp, local.fourth, [&](int c) { return load(by.vector_ji + c); });
-        for (int h = 0; h < s.H; h += WIDTH) {
-            add_to(local.ij + h, load(local.third + h));
-            add_to(local.ji + h, load(local.fourth + h));
-        }
-        gradient[BY_ENVELOPE] += attention_adjoint<robust>(s, m, t, g, record, w, filter, z.by_filter, i, j, local.ij, local.ji);
-        gradient[BY_DISTANCE] += product(z.by_filter, z.slope, s.W);
-        contractions_adjoint(s, y, t.projected, g.g_projected, i, j, z.by_filter, local.third);
-        float turned[most_components<S>()];
-        sums(by_harmonics, s.M, turned);
-        for (int k = 0; k < s.M; ++k) gradient[BY_HARMONICS + k] += turned[k];
+        const float* w = t.weights + size_t(p) * job.state.weight_stride;
+        for (int q = 0; q < n; ++q, w += s.H)
+            pair_adjoint<robust>(s, job, layer, p + q, Kept{w, w + heads, w + 2 * heads}, filter + size_t(q) * s.W, local, by, z.by_filter);
     }
 }
 

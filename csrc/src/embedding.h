@@ -14,38 +14,35 @@ inline void embed_start(Job& job, int begin, int end) {
     clear(t.v + size_t(begin) * s.M * s.Cp, size_t(end - begin) * s.M * s.Cp);
 }
 
-template <bool slopes>
-GAQ_INLINE void embedding_filter(const Model& m, const float* record, int o, Vec* f, Vec* df) {
-    int32_t knot;
-    __builtin_memcpy(&knot, record + KNOT, sizeof knot);
-    const int width = m.shape.Fp + m.shape.G;
-    table_part<1, true, slopes>(m.embedding + size_t(knot) * width, record, width, o, f, df);
-}
-
-inline void embed(Job& job, int task, Scratch&) {
+template <class S>
+GAQ_INLINE void embed_pairs(const S& s, Job& job, int task) {
     const Model& m = *job.model;
-    const Shape& s = m.shape;
     const Near& near = job.near;
     Activations& t = job.state.layer[0];
     const int width = s.Fp + s.G;
     for (int p = near.begin[task]; p < near.end[task]; ++p) {
         const int i = near.i[p], j = near.j[p];
         const float* record = near.record + size_t(p) * near.record_stride;
+        const float* knot = knot_of(m.embedding, record, width);
         const float *Bi = m.other + size_t(job.plan.species[i]) * width, *Bj = m.other + size_t(job.plan.species[j]) * width;
         const Vec back(record[BACK]);
-        Vec f, none;
+        Vec f;
+#pragma GCC unroll 4
         for (int c = 0; c < s.Fp; c += WIDTH) {
-            embedding_filter<false>(m, record, c, &f, &none);
+            table_part<1, false>(knot, record, width, c, &f, nullptr);
             add_to(t.x + size_t(i) * s.Fp + c, f * load(Bj + c));
             add_to(t.x + size_t(j) * s.Fp + c, back * f * load(Bi + c));
         }
+#pragma GCC unroll 4
         for (int l = 1; l <= s.L; ++l)
+#pragma GCC unroll 2
             for (int c = 0; c < s.Cp; c += WIDTH) {
                 const int o = s.Fp + (l - 1) * s.Cp + c;
-                embedding_filter<false>(m, record, o, &f, &none);
+                table_part<1, false>(knot, record, width, o, &f, nullptr);
                 const Vec gi = f * load(Bj + o), gj = (l % 2 ? Vec(0.0f) - back : back) * f * load(Bi + o);
                 float* vi = t.v + vector_place(l, s.M, i, s.Cp) + c;
                 float* vj = t.v + vector_place(l, s.M, j, s.Cp) + c;
+#pragma GCC unroll 9
                 for (int k = 0; k <= 2 * l; ++k) {
                     const Vec h(record[HARMONICS + first_component(l) + k]);
                     fma(gi, h, load(vi + k * s.Cp)).store(vi + k * s.Cp);
@@ -55,32 +52,41 @@ inline void embed(Job& job, int task, Scratch&) {
     }
 }
 
-inline void embed_adjoint(Job& job, int task, Scratch&) {
+inline void embed(Job& job, int task, Scratch&) {
+    with_shape(job.model->shape, [&](const auto& s) { embed_pairs(s, job, task); });
+}
+
+template <class S>
+GAQ_INLINE void embed_adjoint_pairs(const S& s, Job& job, int task) {
     const Model& m = *job.model;
-    const Shape& s = m.shape;
     const Near& near = job.near;
     const State& g = job.state;
     const int width = s.Fp + s.G;
     for (int p = near.begin[task]; p < near.end[task]; ++p) {
         const int i = near.i[p], j = near.j[p];
         const float* record = near.record + size_t(p) * near.record_stride;
+        const float* knot = knot_of(m.embedding, record, width);
         float* gradient = near.gradient + size_t(p) * near.gradient_stride;
         const float *Bi = m.other + size_t(job.plan.species[i]) * width, *Bj = m.other + size_t(job.plan.species[j]) * width;
         const Vec back(record[BACK]);
-        Vec f, df, by_distance, by_harmonics[MAX_COMPONENTS + 4];
+        Vec f, df, by_distance, by_harmonics[most_components<S>()];
+#pragma GCC unroll 4
         for (int c = 0; c < s.Fp; c += WIDTH) {
-            embedding_filter<true>(m, record, c, &f, &df);
+            table_part<1, true>(knot, record, width, c, &f, &df);
             const Vec gi = load(g.gx + size_t(i) * s.Fp + c), gj = back * load(g.gx + size_t(j) * s.Fp + c);
             by_distance = fma(fma(gi, load(Bj + c), gj * load(Bi + c)), df, by_distance);
         }
+#pragma GCC unroll 4
         for (int l = 1; l <= s.L; ++l)
+#pragma GCC unroll 2
             for (int c = 0; c < s.Cp; c += WIDTH) {
                 const int o = s.Fp + (l - 1) * s.Cp + c;
-                embedding_filter<true>(m, record, o, &f, &df);
+                table_part<1, true>(knot, record, width, o, &f, &df);
                 const Vec bi = load(Bj + o), bj = (l % 2 ? Vec(0.0f) - back : back) * load(Bi + o);
                 const float* vi = g.gv + vector_place(l, s.M, i, s.Cp) + c;
                 const float* vj = g.gv + vector_place(l, s.M, j, s.Cp) + c;
                 Vec total;
+#pragma GCC unroll 9
                 for (int k = 0; k <= 2 * l; ++k) {
                     const int q = first_component(l) + k;
                     const Vec part = fma(load(vi + k * s.Cp), bi, load(vj + k * s.Cp) * bj);
@@ -90,10 +96,14 @@ inline void embed_adjoint(Job& job, int task, Scratch&) {
                 by_distance = fma(total, df, by_distance);
             }
         gradient[BY_DISTANCE] += sum(by_distance);
-        float turned[MAX_COMPONENTS + 4];
+        float turned[most_components<S>()];
         sums(by_harmonics, s.M, turned);
         for (int k = 0; k < s.M; ++k) gradient[BY_HARMONICS + k] += turned[k];
     }
+}
+
+inline void embed_adjoint(Job& job, int task, Scratch&) {
+    with_shape(job.model->shape, [&](const auto& s) { embed_adjoint_pairs(s, job, task); });
 }
 
 }  // namespace GAQ_ISA

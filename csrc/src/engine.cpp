@@ -77,8 +77,9 @@ Scratch Engine::scratch() {
     z.sum = a.take<int32_t>(rows);
     z.decoded = a.take<float>(size_t(std::max(s.Fp + s.G, 2 * s.Cp)) * 2 * LANES);  // two groups of outputs of the longest map
     for (float** buffer : {&z.rows, &z.more, &z.a, &z.b, &z.c, &z.d}) *buffer = a.take<float>(most);
-    for (float** buffer : {&z.filter, &z.slope, &z.by_filter}) *buffer = a.take<float>(s.W);
-    z.small = a.take<float>(size_t(2 * s.L + 6) * s.Hp + LANES);
+    z.filter = a.take<float>(size_t(TOGETHER) * s.W);
+    z.by_filter = a.take<float>(s.W);
+    z.small = a.take<float>(size_t(TOGETHER * (s.L + 5) + s.L + 1) * s.Hp + LANES);
     z.clipped = a.take<uint64_t>(std::max(model_.quantizers, 1));
     z.seen = a.take<uint64_t>(std::max(model_.quantizers, 1));
     return z;
@@ -135,7 +136,7 @@ void Engine::allocate(int atoms, int pairs, int tasks) {
         for (float** rows : {&t.query, &t.key, &t.message, &t.x2, &t.hidden}) *rows = a.take<float>(scalars);
         for (float** rows : {&t.query_norm, &t.key_norm, &t.total}) *rows = a.take<float>(heads);
         for (float** rows : {&t.mixed, &t.vector_message, &t.v2}) *rows = a.take<float>(vectors);
-        t.value = a.take<float>(N * (s.Fp + s.G));
+        for (float** rows : {&t.value, &t.joined}) *rows = a.take<float>(N * (s.Fp + s.G));
         t.projected = a.take<double>(N * s.M * whole_lines(s.H));
         t.products = a.take<float>(2 * vectors);
         t.gates = a.take<float>(N * s.G);

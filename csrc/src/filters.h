@@ -9,8 +9,8 @@
 namespace gaq {
 namespace GAQ_ISA {
 
-// f (and its derivative by the distance) of N vectors of channels from o on.
-template <int N, bool values, bool slopes>
+// f of N vectors of channels from o on, and its derivative by the distance.
+template <int N, bool slopes>
 GAQ_INLINE void table_part(const float* knot, const float* record, int width, int o, Vec* f, Vec* df) {
 #pragma GCC unroll 4
     for (int k = 0; k < 4; ++k) {
@@ -19,109 +19,150 @@ GAQ_INLINE void table_part(const float* knot, const float* record, int width, in
 #pragma GCC unroll 8
         for (int n = 0; n < N; ++n) {
             const Vec t = load(row + n * WIDTH);
-            if (values) f[n] = k ? fma(w, t, f[n]) : w * t;
+            f[n] = k ? fma(w, t, f[n]) : w * t;
             if (slopes) df[n] = k ? fma(d, t, df[n]) : d * t;
         }
     }
 }
 
-template <int N, bool values, bool slopes, class S>
-GAQ_INLINE void filter_part(const S& s, const float* knot, const float* record, const float* codes,
-                            const float* contract, int o, float* filter, float* slope) {
-    Vec f[N], df[N];
-    table_part<N, values, slopes>(knot, record, s.W, o, f, df);
-    const float* row = contract + o;
-#pragma GCC unroll 4
-    for (int l = 0; values && l < s.L; ++l)
-#pragma GCC unroll 4
-        for (int h = 0; h < s.H; ++h, row += s.W) {
-            const Vec c(codes[l * s.Hp + h]);
-#pragma GCC unroll 8
-            for (int n = 0; n < N; ++n) f[n] = fma(c, load(row + n * WIDTH), f[n]);
-        }
-    for (int n = 0; n < N; ++n) {
-        if (values) f[n].store(filter + o + n * WIDTH);
-        if (slopes) df[n].store(slope + o + n * WIDTH);
-    }
-}
-
-template <bool values, bool slopes, class S>
-GAQ_INLINE void filters(const S& s, const Layer& y, const float* record, const float* codes, float* filter,
-                        float* slope) {
+// The rows of a table that are around the distance of a pair.
+GAQ_INLINE const float* knot_of(const float* table, const float* record, int width) {
     int32_t knot;
     __builtin_memcpy(&knot, record + KNOT, sizeof knot);
-    const float* rows = y.table + size_t(knot) * s.W;
-    int o = 0;
-    for (; o + 4 * WIDTH <= s.W; o += 4 * WIDTH)
-        filter_part<4, values, slopes>(s, rows, record, codes, y.contract, o, filter, slope);
-    for (; o < s.W; o += WIDTH) filter_part<1, values, slopes>(s, rows, record, codes, y.contract, o, filter, slope);
+    return table + size_t(knot) * width;
 }
 
-// What a contraction sees of i and j, and the codes of c_lh = sum_m (P_j - P_i)², rows of Hp for each degree.
+// N vectors of channels, from o on, of the filters of P pairs, whose records, codes and filters lie one after the other.
+template <int P, int N, class S>
+GAQ_INLINE void filter_part(const S& s, const Layer& y, const float* record, int stride, const float* codes, int o, float* filter) {
+    Vec f[P][N];
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) {
+        const float* own = record + size_t(p) * stride;
+        table_part<N, false>(knot_of(y.table, own, s.W), own, s.W, o, f[p], nullptr);
+    }
+    const float* row = y.contract + o;
+#pragma GCC unroll 4
+    for (int l = 0; l < s.L; ++l)
+#pragma GCC unroll 4
+        for (int h = 0; h < s.H; ++h, row += s.W) {
+            Vec w[N];
+#pragma GCC unroll 8
+            for (int n = 0; n < N; ++n) w[n] = load(row + n * WIDTH);
+#pragma GCC unroll 4
+            for (int p = 0; p < P; ++p) {
+                const Vec c(codes[(p * s.L + l) * s.Hp + h]);
+#pragma GCC unroll 8
+                for (int n = 0; n < N; ++n) f[p][n] = fma(c, w[n], f[p][n]);
+            }
+        }
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p)
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n) f[p][n].store(filter + size_t(p) * s.W + o + n * WIDTH);
+}
+
+template <int P, class S>
+GAQ_INLINE void filter_parts(const S& s, const Layer& y, const float* record, int stride, const float* codes, int begin, int end,
+                             float* filter) {
+    constexpr int N = WIDTH == 16 || P == 1 ? 4 : 2;
+    int o = begin;
+    for (; o + N * WIDTH <= end; o += N * WIDTH) filter_part<P, N>(s, y, record, stride, codes, o, filter);
+    for (; o < end; o += WIDTH) filter_part<P, 1>(s, y, record, stride, codes, o, filter);
+}
+
+
+
+// Channels [begin, end) of the filters of n <= TOGETHER pairs from p on, from the codes of their contractions.
 template <class S>
-GAQ_INLINE void contractions(const S& s, const Layer& y, const double* projected, int i, int j, float* codes, Scratch& z) {
+GAQ_INLINE void filters(const S& s, const Layer& y, const Near& near, int p, int n, const float* codes, int begin, int end,
+                        float* filter) {
+    const float* record = near.record + size_t(p) * near.record_stride;
+    if (n == TOGETHER) {
+        filter_parts<TOGETHER>(s, y, record, near.record_stride, codes, begin, end, filter);
+        return;
+    }
+    for (int q = 0; q < n; ++q)
+        filter_parts<1>(s, y, record + size_t(q) * near.record_stride, 0, codes + q * s.L * s.Hp, begin, end, filter + size_t(q) * s.W);
+}
+
+// What the contractions of n pairs from p on see: the codes of c_lh = sum_m (P_j - P_i)², for each pair rows of Hp by degree.
+template <class S>
+GAQ_INLINE void contractions(const S& s, const Layer& y, const double* projected, const Near& near, int p, int n, float* codes,
+                             Scratch& z) {
     const Linear& map = y.contraction;
     const Vec high(map.qmax), low(-map.qmax);
     const int lines = whole_lines(s.H);
     int64_t clipped = 0;
+    for (int q = 0; q < n; ++q, codes += s.L * s.Hp)
 #pragma GCC unroll 4
-    for (int l = 1; l <= s.L; ++l) {
-        const double* a = projected + vector_place(l, s.M, i, lines);
-        const double* b = projected + vector_place(l, s.M, j, lines);
-        float* of_degree = codes + (l - 1) * s.Hp;
-        for (int h = 0; h < lines; h += WIDTH) {
-            Vec t = square(b + h, a + h, lines, 2 * l + 1, lines - h);
-            if (map.bits) {
-                t = t / Divisor(load(map.step + (l - 1) * s.Hp + h), load(map.inverse + (l - 1) * s.Hp + h));
-                clipped += count(outside(t, high));
-                t = coded(t, low, high);
+        for (int l = 1; l <= s.L; ++l) {
+            const double* a = projected + vector_place(l, s.M, near.i[p + q], lines);
+            const double* b = projected + vector_place(l, s.M, near.j[p + q], lines);
+            for (int h = 0; h < lines; h += WIDTH) {
+                const int place = (l - 1) * s.Hp + h;
+                Vec t = square(b + h, a + h, lines, 2 * l + 1, lines - h);
+                if (map.bits) {
+                    t = t / Divisor(load(map.step + place), load(map.inverse + place));
+                    clipped += count(outside(t, high));
+                    t = coded(t, low, high);
+                }
+                t.store(codes + place);
             }
-            t.store(of_degree + h);
         }
-    }
     if (map.bits) {
         z.clipped[map.quantizer] += uint64_t(clipped);
-        z.seen[map.quantizer] += uint64_t(s.L * s.H);
+        z.seen[map.quantizer] += uint64_t(n * s.L * s.H);
     }
 }
 
-// total[k] = sum_o df[o] W[k][o] for K rows of W, the lanes still apart.
-template <int K>
-GAQ_INLINE void transposed_part(const float* df, const float* rows, int width, Vec* total) {
+// total[k] = sum_o df[o] W[k][o] for K rows of W, then for T rows of a table, the lanes still apart.
+template <int K, int T>
+GAQ_INLINE void transposed_part(const float* df, const float* rows, const float* knot, int width, Vec* total) {
     for (int o = 0; o < width; o += WIDTH) {
         const Vec d = load(df + o);
 #pragma GCC unroll 16
         for (int k = 0; k < K; ++k) total[k] = fma(d, load(rows + size_t(k) * width + o), total[k]);
+#pragma GCC unroll 4
+        for (int k = 0; k < T; ++k) total[K + k] = fma(d, load(knot + size_t(k) * width + o), total[K + k]);
     }
 }
 
-// The gradient of the contractions: rows of Hp for each degree.
+// The gradient of the contractions, rows of Hp for each degree; returns that of the distance.
 template <class S>
-GAQ_INLINE void contracted(const S& s, const float* contract, const float* by_filter, float* by) {
+GAQ_INLINE float contracted(const S& s, const Layer& y, const float* record, const float* by_filter, float* by) {
+    const float *contract = y.contract, *knot = knot_of(y.table, record, s.W);
+    const auto slope = [&](const Vec* t) {
+        return sum(fma(Vec(record[SLOPE]), t[0], Vec(record[SLOPE + 1]) * t[1]) +
+                   fma(Vec(record[SLOPE + 2]), t[2], Vec(record[SLOPE + 3]) * t[3]));
+    };
     if constexpr (is_fixed<S>) {
         if constexpr (S::H == 4) {
-            Vec total[4 * S::L];
-            transposed_part<4 * S::L>(by_filter, contract, S::W, total);
+            Vec total[4 * S::L + 4];
+            transposed_part<4 * S::L, 4>(by_filter, contract, knot, S::W, total);
             for (int l = 0; l < S::L; ++l) sum4_filled(total + 4 * l, by + l * S::Hp);
-            return;
+            return slope(total + 4 * S::L);
         }
     }
     for (int l = 0; l < s.L; ++l)
         for (int h = 0; h < s.Hp; ++h) {
             Vec total;
-            if (h < s.H) transposed_part<1>(by_filter, contract + size_t(l * s.H + h) * s.W, s.W, &total);
+            if (h < s.H) transposed_part<1, 0>(by_filter, contract + size_t(l * s.H + h) * s.W, nullptr, s.W, &total);
             by[l * s.Hp + h] = sum(total);
         }
+    Vec total[4];
+    transposed_part<0, 4>(by_filter, nullptr, knot, s.W, total);
+    return slope(total);
 }
 
-// From the gradient of a filter to those of the projected features of i and j.
+// From the gradient of a filter to those of the projected features of i and j; returns that of the distance.
 template <class S>
-GAQ_INLINE void contractions_adjoint(const S& s, const Layer& y, const double* projected, float* g, int i, int j,
-                                     const float* by_filter, float* by) {
+GAQ_INLINE float filter_adjoint(const S& s, const Layer& y, const double* projected, float* g, int i, int j, const float* record,
+                                const float* by_filter, float* by) {
     const Linear& map = y.contraction;
     const Vec bound(map.qmax);
     const int lines = whole_lines(s.H);
-    contracted(s, y.contract, by_filter, by);
+    const float by_distance = contracted(s, y, record, by_filter, by);
 #pragma GCC unroll 4
     for (int l = 1; l <= s.L; ++l) {
         const size_t at_i = vector_place(l, s.M, i, s.Hp), at_j = vector_place(l, s.M, j, s.Hp);
@@ -146,12 +187,7 @@ GAQ_INLINE void contractions_adjoint(const S& s, const Layer& y, const double* p
             }
         }
     }
-}
-
-GAQ_INLINE float product(const float* a, const float* b, int width) {
-    Vec total;
-    for (int o = 0; o < width; o += WIDTH) total = fma(load(a + o), load(b + o), total);
-    return sum(total);
+    return by_distance;
 }
 
 }  // namespace GAQ_ISA

@@ -46,71 +46,77 @@ inline void settle(Job& job, int begin, int end, int round) {
     }
 }
 
-// Eigenvalues, ascending, and eigenvectors (columns of V) of a symmetric matrix by cyclic Jacobi rotations.
-inline void eigen(double A[3][3], double* values, double V[3][3]) {
+// Make eight symmetric matrices diagonal by cyclic Jacobi rotations, A = V diag V^T; lanes know nothing of each other.
+inline void diagonalize(Doubles A[3][3], Doubles V[3][3]) {
+    const Doubles zero = {}, one = zero + 1.0;
     for (int a = 0; a < 3; ++a)
-        for (int b = 0; b < 3; ++b) V[a][b] = a == b;
+        for (int b = 0; b < 3; ++b) V[a][b] = a == b ? one : zero;
     for (int sweep = 0; sweep < 30; ++sweep) {
-        const double off = A[0][1] * A[0][1] + A[0][2] * A[0][2] + A[1][2] * A[1][2];
-        const double size = A[0][0] * A[0][0] + A[1][1] * A[1][1] + A[2][2] * A[2][2];
-        if (off <= 1e-32 * size || off == 0.0) break;
+        const Doubles off = A[0][1] * A[0][1] + A[0][2] * A[0][2] + A[1][2] * A[1][2];
+        const Doubles size = A[0][0] * A[0][0] + A[1][1] * A[1][1] + A[2][2] * A[2][2];
+        const Doubles turning = off > 1e-32 * size ? one : zero;
+        bool any = false;
+        for (int k = 0; k < 8; ++k) any |= turning[k] != 0.0;
+        if (!any) return;
         for (int p = 0; p < 2; ++p)
             for (int q = p + 1; q < 3; ++q) {
-                if (A[p][q] == 0.0) continue;
-                const double theta = (A[q][q] - A[p][p]) / (2 * A[p][q]);
-                const double root = __builtin_sqrt(theta * theta + 1);
-                const double t = theta >= 0 ? 1 / (theta + root) : 1 / (theta - root);
-                const double c = 1 / __builtin_sqrt(t * t + 1), s = t * c;
                 const int r = 3 - p - q;
-                const double pq = A[p][q], rp = A[r][p], rq = A[r][q];
+                const Doubles pq = A[p][q], rp = A[r][p], rq = A[r][q];
+                const Doubles theta = (A[q][q] - A[p][p]) / (pq == 0.0 ? one : 2.0 * pq);
+                Doubles root, secant;
+                sqrt(theta * theta + 1.0, root);
+                const Doubles tangent = turning / (theta >= 0.0 ? theta + root : theta - root), t = pq == 0.0 ? zero : tangent;
+                sqrt(t * t + 1.0, secant);
+                const Doubles c = 1.0 / secant, s = t * c;
                 A[p][p] -= t * pq;
                 A[q][q] += t * pq;
-                A[p][q] = A[q][p] = 0.0;
+                A[p][q] = A[q][p] = turning == 0.0 ? pq : zero;
                 A[r][p] = A[p][r] = c * rp - s * rq;
                 A[r][q] = A[q][r] = s * rp + c * rq;
-                for (int k = 0; k < 3; ++k) {
-                    const double kp = V[k][p], kq = V[k][q];
-                    V[k][p] = c * kp - s * kq;
-                    V[k][q] = s * kp + c * kq;
+                for (int a = 0; a < 3; ++a) {
+                    const Doubles ap = V[a][p], aq = V[a][q];
+                    V[a][p] = c * ap - s * aq;
+                    V[a][q] = s * ap + c * aq;
                 }
             }
     }
-    int order[3] = {0, 1, 2};
-    for (int n = 0; n < 2; ++n)
-        for (int k = 0; k < 2 - n; ++k)
-            if (A[order[k]][order[k]] > A[order[k + 1]][order[k + 1]]) {
-                const int held = order[k];
-                order[k] = order[k + 1];
-                order[k + 1] = held;
-            }
-    double sorted[3][3];
-    for (int k = 0; k < 3; ++k) {
-        values[k] = A[order[k]][order[k]];
-        for (int a = 0; a < 3; ++a) sorted[a][k] = V[a][order[k]];
-    }
-    __builtin_memcpy(V, sorted, sizeof sorted);
 }
 
-// The frame of one atom: the axis that stands apart is the second column.
-inline void frame_of(const double* T, double R[3][3]) {
-    double A[3][3] = {{T[0], T[1], T[3]}, {T[1], T[2], T[4]}, {T[3], T[4], T[5]}}, values[3], V[3][3];
-    eigen(A, values, V);
-    const bool last = values[2] - values[1] > values[1] - values[0];
-    const int column[3] = {last ? 0 : 1, last ? 2 : 0, last ? 1 : 2};
+// The frame of lane k, from eigenvalues and eigenvectors: the axis that stands apart is the second column.
+inline void frame_of(const Doubles A[3][3], const Doubles V[3][3], int k, double R[3][3]) {
+    int order[3] = {0, 1, 2};  // ascending
+    for (int n = 0; n < 2; ++n)
+        for (int b = 0; b < 2 - n; ++b)
+            if (A[order[b]][order[b]][k] > A[order[b + 1]][order[b + 1]][k]) {
+                const int held = order[b];
+                order[b] = order[b + 1];
+                order[b + 1] = held;
+            }
+    const double low = A[order[0]][order[0]][k], middle = A[order[1]][order[1]][k], high = A[order[2]][order[2]][k];
+    const bool last = high - middle > middle - low;
+    const int column[3] = {order[last ? 0 : 1], order[last ? 2 : 0], order[last ? 1 : 2]};
     for (int a = 0; a < 3; ++a)
-        for (int k = 0; k < 3; ++k) R[a][k] = V[a][column[k]];
+        for (int b = 0; b < 3; ++b) R[a][b] = V[a][column[b]][k];
     const double det = R[0][0] * (R[1][1] * R[2][2] - R[1][2] * R[2][1]) - R[0][1] * (R[1][0] * R[2][2] - R[1][2] * R[2][0]) +
                        R[0][2] * (R[1][0] * R[2][1] - R[1][1] * R[2][0]);
     if (det < 0)
         for (int a = 0; a < 3; ++a)
-            for (int k = 0; k < 3; ++k) R[a][k] = -R[a][k];
+            for (int b = 0; b < 3; ++b) R[a][b] = -R[a][b];
 }
 
 inline void orient(Job& job, int begin, int end) {
     const Model& m = *job.model;
+    Doubles A[3][3], V[3][3];
     for (int i = begin; i < end; ++i) {
+        const int lane = (i - begin) % 8;
+        for (int k = 0; lane == 0 && k < 8; ++k) {
+            const double* T = job.state.surroundings + size_t(i + k < end ? i + k : i) * SURROUNDINGS + SO_FAR;
+            for (int a = 0; a < 3; ++a)
+                for (int b = 0; b <= a; ++b) A[a][b][k] = A[b][a][k] = T[a * (a + 1) / 2 + b];
+        }
+        if (lane == 0) diagonalize(A, V);
         double R[3][3];
-        frame_of(job.state.surroundings + size_t(i) * SURROUNDINGS + SO_FAR, R);
+        frame_of(A, V, lane, R);
         double* first = job.state.exact_frames + size_t(i) * job.state.frame_stride;
         double* D = first;
         for (int a = 0; a < 3; ++a)

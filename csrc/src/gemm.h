@@ -60,6 +60,30 @@ GAQ_INLINE Vec byte_value(Word w, int bits) {  // the byte from this bit on, les
 #endif
 }
 
+// The codes of 16 inputs of one output as WIDTH floats from input `part * WIDTH` on: words of a panel, LANES apart.
+template <Kind kind>
+GAQ_INLINE Vec turned(const uint32_t* words, int part) {
+    constexpr bool nibble = kind == Kind::nibble;
+#if defined(GAQ_AVX512)
+    (void)part;
+    __m512i w = _mm512_set1_epi32(int32_t(words[0]));
+    if (nibble) {
+        w = _mm512_mask_set1_epi32(w, 0xFF00, int32_t(words[LANES]));
+        return nibble_value(_mm512_srlv_epi32(w, _mm512_setr_epi32(0, 8, 16, 24, 4, 12, 20, 28, 0, 8, 16, 24, 4, 12, 20, 28)), 0);
+    }
+    for (int n = 1; n < 4; ++n) w = _mm512_mask_set1_epi32(w, __mmask16(0xF << 4 * n), int32_t(words[n * LANES]));
+    return byte_value(_mm512_srlv_epi32(w, _mm512_setr_epi32(0, 8, 16, 24, 0, 8, 16, 24, 0, 8, 16, 24, 0, 8, 16, 24)), 0);
+#elif defined(GAQ_AVX2)
+    if (nibble) return nibble_value(_mm256_srlv_epi32(_mm256_set1_epi32(int32_t(words[part * LANES])),
+                                                      _mm256_setr_epi32(0, 8, 16, 24, 4, 12, 20, 28)), 0);
+    const uint32_t* two = words + 2 * part * LANES;
+    const __m256i w = _mm256_blend_epi32(_mm256_set1_epi32(int32_t(two[0])), _mm256_set1_epi32(int32_t(two[LANES])), 0xF0);
+    return byte_value(_mm256_srlv_epi32(w, _mm256_setr_epi32(0, 8, 16, 24, 0, 8, 16, 24)), 0);
+#else
+    return nibble ? nibble_value(words[part / 8 * LANES], 4 * NIBBLE_OF[part % 8]) : byte_value(words[part / 4 * LANES], 8 * (part % 4));
+#endif
+}
+
 struct NibbleSource {
     static constexpr int GROUP = 8;
     const uint32_t* data;
@@ -82,6 +106,21 @@ struct ByteSource {
         for (int q = 0; q < PARTS; ++q) words[q] = word(data + size_t(k / 4) * LANES + q * WIDTH);
     }
     GAQ_INLINE Vec at(int, int j, int part) const { return byte_value(words[part], 8 * j); }
+};
+
+// Either kind for the transposed product: its inputs are the lanes of the words, its outputs lie within them.
+template <Kind kind>
+struct TurnedSource {
+    static constexpr int GROUP = 8;
+    const uint32_t* data;
+    size_t span;                   // from 16 inputs to the next
+    GAQ_INLINE TurnedSource(const Panel& p, int block) {
+        const int each = kind == Kind::nibble ? 8 : 4;
+        data = static_cast<const uint32_t*>(p.data) + size_t(block) * (LANES / each) * LANES;
+        span = size_t(p.out / each) * LANES;
+    }
+    GAQ_INLINE void next(int) {}
+    GAQ_INLINE Vec at(int k, int j, int part) const { return turned<kind>(data + k / LANES * span + k % LANES + j, part); }
 };
 
 // Rows of a matrix that may lie in groups, as those of one degree of the vector features of many atoms.
@@ -143,25 +182,6 @@ void decode(const Panel& panel, int block, int groups, float* to) {
     }
 }
 
-// The same of the transposed product, whose groups of outputs are inputs of the panel that holds the codes.
-template <class Source>
-void decode_transposed(const Panel& panel, int block, int groups, float* to) {
-    const Panel codes = {panel.kind, panel.out, panel.in, panel.data, false};
-    alignas(64) float tile[LANES * LANES];
-    for (int b = block; b < block + groups; ++b)
-        for (int i = 0; i < panel.in; i += LANES, to += LANES * LANES) {
-            Source from(codes, i / LANES);
-#pragma GCC unroll 4
-            for (int k = 0; k < LANES; k += Source::GROUP) {
-                from.next(b * LANES + k);
-#pragma GCC unroll 8
-                for (int j = 0; j < Source::GROUP; ++j)
-                    for (int q = 0; q < PARTS; ++q) from.at(k, j, q).store(tile + (k + j) * LANES + q * WIDTH);
-            }
-            transpose(tile, to);
-        }
-}
-
 template <class Source, int R>
 void float_rows(const float* x, size_t stride, const Panel& panel, const Rows& y, int row) {
     constexpr int B = WIDTH == 16 ? 2 : 1;
@@ -195,18 +215,17 @@ struct FloatRun {
     }
 };
 
-// The product with a panel of codes: decoded as they pass where one block of rows is all, or else (and where they have to be
-// turned) once for all blocks.
+// The product with a panel of codes: decoded as they pass where one block of rows is all, or else once for all blocks.
 template <class Source>
 void multiply_coded(const Panel& panel, const float* x, size_t stride, const Rows& y, int rows, float* decoded) {
-    if (rows <= ROWS && !panel.transposed) {
+    if (rows <= ROWS) {
         in_blocks(rows, FloatRun<Source>{x, stride, panel, y});
         return;
     }
     const int blocks = panel.out / LANES;
     for (int b = 0; b < blocks; b += 2) {
         const int groups = blocks - b < 2 ? 1 : 2;
-        panel.transposed ? decode_transposed<Source>(panel, b, groups, decoded) : decode<Source>(panel, b, groups, decoded);
+        decode<Source>(panel, b, groups, decoded);
         const Panel part = {Kind::float32, panel.in, groups * LANES, decoded, false};
         Rows there = y;
         there.first += b * LANES;
@@ -218,8 +237,14 @@ void multiply_coded(const Panel& panel, const float* x, size_t stride, const Row
 inline void multiply(const Panel& panel, const float* x, size_t stride, const Rows& y, int rows, float* decoded) {
     switch (panel.kind) {
         case Kind::float32: in_blocks(rows, FloatRun<FloatSource>{x, stride, panel, y}); break;
-        case Kind::nibble: multiply_coded<NibbleSource>(panel, x, stride, y, rows, decoded); break;
-        case Kind::byte: multiply_coded<ByteSource>(panel, x, stride, y, rows, decoded); break;
+        case Kind::nibble:
+            panel.transposed ? multiply_coded<TurnedSource<Kind::nibble>>(panel, x, stride, y, rows, decoded)
+                             : multiply_coded<NibbleSource>(panel, x, stride, y, rows, decoded);
+            break;
+        case Kind::byte:
+            panel.transposed ? multiply_coded<TurnedSource<Kind::byte>>(panel, x, stride, y, rows, decoded)
+                             : multiply_coded<ByteSource>(panel, x, stride, y, rows, decoded);
+            break;
     }
 }
 

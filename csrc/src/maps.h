@@ -32,7 +32,7 @@ inline void apply(const Linear& map, const float* x, size_t stride, const Rows& 
         return;
     }
     const Vec high(map.qmax), low(-map.qmax);
-    const bool real = map.forward.kind == Kind::float32, narrow = HAS_NARROW && map.bits <= 8;
+    const bool real = map.forward.kind == Kind::float32 || map.bits > MOST_WHOLE_BITS, narrow = HAS_NARROW && map.bits <= 8;
     int64_t clipped = 0;
     for (int r = 0; r < rows; ++r) {
         Whole total[PARTS];

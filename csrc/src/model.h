@@ -10,6 +10,7 @@ namespace gaq {
 constexpr int LANES = 16;       // channels are padded to whole groups of this many, whatever the instruction set
 constexpr int MAX_DEGREE = 4;
 constexpr int MAX_COMPONENTS = 24;
+constexpr int MOST_WHOLE_BITS = 16;  // of inputs whose products are taken in whole numbers
 
 inline constexpr int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
 inline constexpr int whole_lines(int doubles) { return (doubles + 7) / 8 * 8; }

@@ -178,21 +178,26 @@ void turn_rows(Job& job, const Rounding& format, int l, float* array, int begin,
 // what is contracted must not depend on how the molecule lies. `rows` are (atoms, 2l+1, Hp) one after the other.
 inline void project_back(Job& job, const Rounding& format, int l, const float* rows, double* projected, int begin, int end) {
     const Shape& s = job.model->shape;
-    const int n = 2 * l + 1, lines = whole_lines(s.H);
-    for (int i = begin; i < end; ++i) {
-        const double* D = job.state.exact_frames + size_t(i) * job.state.frame_stride + frame_place(l);
-        const float* given = rows + size_t(i - begin) * n * s.Hp;
-        double* out = projected + vector_place(l, s.M, i, lines);
-        for (int a = 0; a < n; ++a, out += lines) {
-            if (!format.aligned) {
-                for (int h = 0; h < lines; ++h) out[h] = h < s.Hp ? given[a * s.Hp + h] : 0.0f;
-                continue;
+    const int lines = whole_lines(s.H);
+    with_degree(l, [&](auto size) {
+        constexpr int n = decltype(size)::value;
+        for (int i = begin; i < end; ++i) {
+            const double* D = job.state.exact_frames + size_t(i) * job.state.frame_stride + frame_place(l);
+            const float* given = rows + size_t(i - begin) * n * s.Hp;
+            double* out = projected + vector_place(l, s.M, i, lines);
+            for (int h = 0; h < lines; h += 8) {
+                Doubles x[n];
+                for (int b = 0; b < n; ++b)
+                    for (int k = 0; k < 8; ++k) x[b][k] = given[b * s.Hp + h + k];
+                for (int a = 0; a < n; ++a) {
+                    Doubles total = x[a];
+                    if (format.aligned) total = D[a * n] * x[0];
+                    for (int b = 1; format.aligned && b < n; ++b) total += D[a * n + b] * x[b];
+                    __builtin_memcpy(out + a * lines + h, &total, sizeof total);
+                }
             }
-            for (int h = 0; h < lines; ++h) out[h] = 0.0;
-            for (int b = 0; b < n; ++b)
-                for (int h = 0; h < lines; ++h) out[h] += D[a * n + b] * given[b * s.Hp + h];
         }
-    }
+    });
 }
 
 // gv += adjoint of the rounding, of a gradient `g` of one degree's rounded rows, in the frames where the format is aligned.

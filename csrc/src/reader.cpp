@@ -155,7 +155,7 @@ int Reader::quantizer(const std::string& name, int32_t index) {
 void Reader::input(Linear& linear, const std::string& name, const int32_t* bits, const Places& in, int width) {
     linear.bits = bits[1];
     if (!linear.bits) return;
-    if (linear.bits < 2 || linear.bits > 16) wrong(name + ": input bits out of range");
+    if (linear.bits < 2 || (linear.bits > MOST_WHOLE_BITS && linear.bits != 24)) wrong(name + ": input bits out of range");
     linear.qmax = float((1 << (linear.bits - 1)) - 1);
     linear.step = row(name + ".step", in, width, 1.0f, true);
     linear.inverse = inverse(linear.step, width);
@@ -183,7 +183,7 @@ Linear Reader::linear(const std::string& name, const Places& out, int out_width,
         const int largest = (1 << (bits[0] - 1)) - 1;
         for (size_t n = 0; n < out.size() * in.size(); ++n)
             if (std::abs(int(codes[n])) > largest) wrong(array + ".codes are beyond their bits");
-        if (made.bits) prove(array, codes, out.size(), in.size(), made.qmax);
+        if (made.bits && made.bits <= MOST_WHOLE_BITS) prove(array, codes, out.size(), in.size(), made.qmax);
         made.forward = code_panel(arena_, codes, bits[0], out, in, out_width, in_width);
         made.backward = transposed(made.forward);
         made.scale = row(array + ".scale", out, out_width, 0.0f);

@@ -87,34 +87,6 @@ GAQ_INLINE Vec square(const double* b, const double* a, int stride, int rows, in
     return _mm512_insertf32x8(_mm512_castps256_ps512(low), half_square(b + 8, a + 8, stride, rows), 1);
 }
 GAQ_INLINE float sum(Vec a) { return _mm512_reduce_add_ps(a.v); }
-GAQ_INLINE void transpose(const float* from, float* to) {
-    __m512 a[16], b[16];
-#pragma GCC unroll 16
-    for (int k = 0; k < 16; k += 4) {  // 4 by 4 within each quarter of a row
-        const __m512 p = _mm512_loadu_ps(from + k * 16), q = _mm512_loadu_ps(from + k * 16 + 16);
-        const __m512 r = _mm512_loadu_ps(from + k * 16 + 32), s = _mm512_loadu_ps(from + k * 16 + 48);
-        const __m512d pq = _mm512_castps_pd(_mm512_unpacklo_ps(p, q)), PQ = _mm512_castps_pd(_mm512_unpackhi_ps(p, q));
-        const __m512d rs = _mm512_castps_pd(_mm512_unpacklo_ps(r, s)), RS = _mm512_castps_pd(_mm512_unpackhi_ps(r, s));
-        a[k] = _mm512_castpd_ps(_mm512_unpacklo_pd(pq, rs));
-        a[k + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(pq, rs));
-        a[k + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(PQ, RS));
-        a[k + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(PQ, RS));
-    }
-#pragma GCC unroll 16
-    for (int k = 0; k < 4; ++k) {      // quarters
-        b[k] = _mm512_shuffle_f32x4(a[k], a[k + 4], 0x88);
-        b[k + 4] = _mm512_shuffle_f32x4(a[k], a[k + 4], 0xDD);
-        b[k + 8] = _mm512_shuffle_f32x4(a[k + 8], a[k + 12], 0x88);
-        b[k + 12] = _mm512_shuffle_f32x4(a[k + 8], a[k + 12], 0xDD);
-    }
-#pragma GCC unroll 16
-    for (int k = 0; k < 4; ++k) {
-        _mm512_storeu_ps(to + 16 * k, _mm512_shuffle_f32x4(b[k], b[k + 8], 0x88));
-        _mm512_storeu_ps(to + 16 * (k + 8), _mm512_shuffle_f32x4(b[k], b[k + 8], 0xDD));
-        _mm512_storeu_ps(to + 16 * (k + 4), _mm512_shuffle_f32x4(b[k + 4], b[k + 12], 0x88));
-        _mm512_storeu_ps(to + 16 * (k + 12), _mm512_shuffle_f32x4(b[k + 4], b[k + 12], 0xDD));
-    }
-}
 GAQ_INLINE __m128 four_sums(const Vec* a) {
     const __m512 s = _mm512_add_ps(_mm512_unpacklo_ps(a[0].v, a[1].v), _mm512_unpackhi_ps(a[0].v, a[1].v));
     const __m512 t = _mm512_add_ps(_mm512_unpacklo_ps(a[2].v, a[3].v), _mm512_unpackhi_ps(a[2].v, a[3].v));
@@ -194,27 +166,6 @@ GAQ_INLINE __m128 four_sums(const Vec* a) {
 }
 GAQ_INLINE void sum4(const Vec* a, float* out) { _mm_storeu_ps(out, four_sums(a)); }
 GAQ_INLINE void sum4_filled(const Vec* a, float* out) { Vec(_mm256_zextps128_ps256(four_sums(a))).store(out); }
-GAQ_INLINE void transpose_half(const float* from, float* to) {  // 8 by 8
-    __m256 a[8];
-    for (int k = 0; k < 8; k += 4) {
-        const __m256 p = _mm256_loadu_ps(from + k * 16), q = _mm256_loadu_ps(from + k * 16 + 16);
-        const __m256 r = _mm256_loadu_ps(from + k * 16 + 32), s = _mm256_loadu_ps(from + k * 16 + 48);
-        const __m256d pq = _mm256_castps_pd(_mm256_unpacklo_ps(p, q)), PQ = _mm256_castps_pd(_mm256_unpackhi_ps(p, q));
-        const __m256d rs = _mm256_castps_pd(_mm256_unpacklo_ps(r, s)), RS = _mm256_castps_pd(_mm256_unpackhi_ps(r, s));
-        a[k] = _mm256_castpd_ps(_mm256_unpacklo_pd(pq, rs));
-        a[k + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(pq, rs));
-        a[k + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(PQ, RS));
-        a[k + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(PQ, RS));
-    }
-    for (int k = 0; k < 4; ++k) {
-        _mm256_storeu_ps(to + 16 * k, _mm256_permute2f128_ps(a[k], a[k + 4], 0x20));
-        _mm256_storeu_ps(to + 16 * (k + 4), _mm256_permute2f128_ps(a[k], a[k + 4], 0x31));
-    }
-}
-GAQ_INLINE void transpose(const float* from, float* to) {
-    for (int r = 0; r < 16; r += 8)
-        for (int c = 0; c < 16; c += 8) transpose_half(from + r * 16 + c, to + c * 16 + r);
-}
 GAQ_INLINE float sum(Vec a) {
     const Vec row[4] = {a, Vec(), Vec(), Vec()};
     float out[4];
@@ -259,10 +210,6 @@ GAQ_INLINE Vec scale_by_power(Vec a, Vec n) {
 GAQ_INLINE Vec copysign(Vec a, Vec s) { return std::copysign(a.v, s.v); }
 GAQ_INLINE Vec spread(const float* a, const int32_t* index, int) { return a[*index]; }
 GAQ_INLINE float sum(Vec a) { return a.v; }
-GAQ_INLINE void transpose(const float* from, float* to) {
-    for (int r = 0; r < 16; ++r)
-        for (int c = 0; c < 16; ++c) to[c * 16 + r] = from[r * 16 + c];
-}
 GAQ_INLINE Vec inverse_sqrt(Vec a) { return Vec(1.0f) / sqrt(a); }
 GAQ_INLINE Vec first(const float* p, int n) { return n > 0 ? *p : 0.0f; }
 GAQ_INLINE void store_first(float* p, int n, Vec a) {
@@ -288,10 +235,20 @@ GAQ_INLINE void sum4_filled(const Vec* a, float* out) { sum4(a, out); }
 //   inverse_sqrt: within 2 ulp
 //   first, store_first: the first n lanes, zero beyond; nothing beyond is touched
 //   difference, square: b - a, and the sum of its squares over `rows`, of n doubles as floats; n is 8 or more, WIDTH is enough
-//   transpose: 16 rows of 16
 //   sum4: out[k] = sum of the lanes of a[k], k = 0..3; sum4_filled writes a whole vector (zero beyond), which can be loaded as
 //   one at once: a load from several stores that are still under way has to wait for all of them
 GAQ_INLINE Vec load(const float* p) { return Vec::load(p); }
+
+// Eight doubles with the operators of the compiler's vectors, whatever the instruction set.
+typedef double Doubles __attribute__((vector_size(64), aligned(8)));
+GAQ_INLINE void sqrt(const Doubles& a, Doubles& root) {
+#if defined(GAQ_AVX512)
+    root = Doubles(_mm512_sqrt_pd(__m512d(a)));
+#else
+    for (int k = 0; k < 8; ++k) root[k] = __builtin_sqrt(a[k]);
+#endif
+}
+
 // A divisor of many numbers: their quotients take three products and have the bits of a division, because the error of
 // x (1/d) is known exactly and corrected (Markstein 1990).
 struct Divisor {

@@ -6,6 +6,7 @@
 namespace gaq {
 
 constexpr int BLOCK = 32;          // atoms that are worked on together: their features stay in the second-level cache
+constexpr int TOGETHER = 4;        // pairs that are worked on together
 
 struct Pair {                      // i and j with r = x_j - x_i + offset; `back` is 0 where only j acts on i
     int32_t i, j;
@@ -51,6 +52,7 @@ struct Activations {               // of one layer, kept for the backward pass; 
     float *message, *vector_message;   // weighted by attention
     float *total;                  // (atoms, Hp) denominators
     float *x2, *v2;                // input of the interaction
+    float *joined;                 // (atoms, Fp + G) of its update: scalars, normalized, and invariants
     float *products;               // p and q, rows of 2 Cp, in the frames
     float *hidden;                 // before the activation function
     float *gates;                  // of the update, (atoms, G)
@@ -78,8 +80,8 @@ struct Scratch {                   // of one thread
     int32_t* sum;
     float *rows, *more, *decoded;  // inside of linear maps
     float *a, *b, *c, *d;          // rows of the blocks that use them
-    float *filter, *slope, *by_filter;  // (W,) of one pair
-    float* small;                  // heads and contractions of one pair
+    float *filter, *by_filter;     // (W,) of each of a few pairs, and of one
+    float* small;                  // heads and contractions of a few pairs
     uint64_t *clipped, *seen;
 };
 

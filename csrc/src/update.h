@@ -57,7 +57,7 @@ inline void finish(Job& job, int layer, int begin, int end, Scratch& z) {
     const int rows = end - begin, width = s.Fp + s.G;
     const size_t at = begin;
     gather(job, layer, begin, end, z);
-    float *input = z.a, *change = z.c;
+    float *input = t.joined + at * width, *change = z.c;
     normalize(y.second, t.x2 + at * s.Fp, input, rows, s.F, s.Fp, width);
     with_rounded(job, y.update, t.v2, begin, end, z.b, z, [&](int l, const float* v, int count) {
         const Rows pq = degree_rows(s, t.products, l, at, 2 * s.Cp);
@@ -106,7 +106,7 @@ inline void interaction_adjoint(Job& job, int layer, int begin, int end, Scratch
     State& g = job.state;
     const int rows = end - begin, width = s.Fp + s.G;
     const size_t at = begin;
-    float *input = z.a, *change = z.c, *hidden = z.d, *products = z.b;
+    float *change = z.c, *hidden = z.d, *products = z.b;
     for (int i = 0; i < rows; ++i) {  // gradient of the change of scalars, and of the gates
         float* row = change + size_t(i) * width;
         __builtin_memcpy(row, g.gx + (at + i) * s.Fp, s.Fp * sizeof(float));
@@ -126,16 +126,7 @@ inline void interaction_adjoint(Job& job, int layer, int begin, int end, Scratch
     silu(t.hidden + at * s.Fp, hidden, size_t(rows) * s.Fp);
     adjoint(y.shrink, hidden, s.Fp, ConstRows(change, width), products, s.Fp, rows, true, z);
     silu_adjoint(t.hidden + at * s.Fp, products, size_t(rows) * s.Fp);
-    normalize(y.second, t.x2 + at * s.Fp, input, rows, s.F, s.Fp, width);
-    for (int i = 0; i < rows; ++i)  // the invariants, which the range of the codes is checked against
-        for (int l = 1; l <= s.L; ++l)
-            for (int c = 0; c < s.Cp; c += WIDTH) {
-                const float* row = t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + c;
-                Vec total;
-                for (int k = 0; k <= 2 * l; ++k) total = fma(load(row + k * 2 * s.Cp), load(row + k * 2 * s.Cp + s.Cp), total);
-                total.store(input + size_t(i) * width + s.Fp + (l - 1) * s.Cp + c);
-            }
-    adjoint(y.expand, input, width, ConstRows(products, s.Fp), change, width, rows, true, z);
+    adjoint(y.expand, t.joined + at * width, width, ConstRows(products, s.Fp), change, width, rows, true, z);
     normalize_adjoint(y.second, t.x2 + at * s.Fp, change, width, g.gx + at * s.Fp, rows, s.F, s.Fp);
     for (int l = 1; l <= s.L; ++l) {
         with_degree(l, [&](auto size) {

@@ -66,7 +66,7 @@ GAQ_INLINE Coded<n> mddq(const Steps& r, const Vec* w) {
     Vec length;
     for (int a = 0; a < n; ++a) {
         c.unit[a] = w[a] / magnitude;
-        c.direction[a] = coded(c.unit[a] / r.component, Vec(0.0f) - r.components, r.components);
+        c.direction[a] = round(c.unit[a] / r.component);  // within its range, for |unit| <= 1 up to rounding
         length = fma(c.direction[a], c.direction[a], length);
     }
     const Vec shorten = inverse_sqrt(max(length, Vec(1.0f))), t = magnitude.value / r.step;  // codes are whole: 0, or 1 and more

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gaq.errors import ConfigError, did_you_mean
 from gaq.files import write_atomically
 from gaq.quant.direction import ComponentDirection, KMeansCodebook
-from gaq.quant.formats import Bits
+from gaq.quant.formats import Bits, InputBits
 from gaq.quant.magnitude import LinearMagnitude
 from gaq.quant.vectors import MDDQ, Components, VectorFormat
 
@@ -43,7 +43,7 @@ class Rule(_Frozen):
 
     match: str
     weight: Bits | None = None
-    input: Bits | None = None
+    input: InputBits | None = None
     vectors: VectorFormat | None = None
     higher: VectorFormat | None = None
     granularity: Literal["channel", "tensor"] = "channel"
@@ -235,6 +235,7 @@ def _geometry_aware(name: str, weight: Bits, activation: Bits | None, descriptio
     edge = max(weight, 8)  # bits of weights that are few and matter much
     room = 1.1 if activation == 8 else 1.25  # headroom: eight bits are too few to waste
     audible: Bits | None = None if activation is None else 16  # inputs whose rounding is heard in the energy
+    fine: InputBits | None = 24 if activation == 8 else audible  # where a step of 16 bits would tip codes of vectors
     sparse: Bits | None = 16 if activation == 8 else None  # few inputs with heavy tails; otherwise they stay in float
     vectors = None if activation is None else MDDQ(
         magnitude=LinearMagnitude(bits=activation), direction=ComponentDirection(bits=activation), aligned=True)
@@ -244,7 +245,7 @@ def _geometry_aware(name: str, weight: Bits, activation: Bits | None, descriptio
         Rule(match="radial", weight=edge),  # functions of one distance: their inputs stay in float, engines use tables
         Rule(match="contraction", weight=edge, input=sparse, headroom=1.25),  # few, and all filters hang on them
         Rule(match="scalar", weight=weight, input=activation, headroom=room, calibration="max"),
-        Rule(match="update", weight=weight, input=audible, headroom=1.25, calibration="max"),
+        Rule(match="update", weight=weight, input=fine, headroom=1.25, calibration="max"),
         Rule(match="junction", weight=edge, input=audible, headroom=1.25),
         Rule(match="vector", weight=edge),
         Rule(match="feature", vectors=vectors, headroom=room)))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from gaq.engine.blob import MOST_CODE_BITS
+from gaq.engine.blob import MOST_CODE_BITS, MOST_WHOLE_BITS
 from gaq.nn.attention import ATTENTIONS
 from gaq.nn.model import ModelConfig
 from gaq.recipe import Recipe
@@ -47,7 +47,7 @@ class Part:
         if self.role not in ("scalar", "update", "junction", "last"):
             return "float32"
         rule = recipe.rule_for(self.module, self.role)
-        if rule.weight is None or rule.weight > MOST_CODE_BITS or rule.input is None:
+        if rule.weight is None or rule.weight > MOST_CODE_BITS or (rule.input or MOST_WHOLE_BITS + 1) > MOST_WHOLE_BITS:
             return "float32"
         return "int8" if rule.input <= MOST_CODE_BITS else "int16"
 

@@ -43,6 +43,7 @@ MAGIC, VERSION = b"GAQBLOB1", 2
 HEADER, ENTRY, ALIGNMENT = 64, 88, 64
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1, np.dtype(np.int8): 2, np.dtype(np.int32): 3}
 MOST_CODE_BITS = 8  # weights of more bits are kept as whole numbers in float32
+MOST_WHOLE_BITS = 16  # inputs of more bits are multiplied in float32
 FORMATS = {"none": 0, "components": 1, "mddq": 2}
 GRADIENTS = {"geometric": 0, "plain": 1, "none": 2}
 

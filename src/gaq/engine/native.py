@@ -44,6 +44,7 @@ class NativeEngine:
         if status:
             raise BY_STATUS.get(status, EngineError)(f"native engine: {reason.value.decode(errors='replace')}")
         self.atoms = 0
+        self._given, self._energies, self._forces = (_Buffer((0,)),) * 3
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
@@ -68,18 +69,18 @@ class NativeEngine:
         self.atoms = 0
         self._call("gaq_engine_set_graph", len(species), species, len(centers), centers, neighbours, offsets)
         self.atoms = len(species)
+        self._given, self._energies, self._forces = _Buffer((self.atoms, 3)), _Buffer((self.atoms,)), _Buffer((self.atoms, 3))
 
     def compute(self, positions: NDArray[np.float64], virial: bool = False
                 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
         """Return energies (N,) in eV, forces (N, 3) in eV/Å and, if asked for, virials (N, 3, 3) in eV."""
-        positions = np.ascontiguousarray(positions, dtype=np.float64)
         if positions.shape != (self.atoms, 3):
             raise StructureError(f"positions must have shape ({self.atoms}, 3) for the graph that was set, not "
                                  f"{positions.shape}")
-        energies, forces = np.empty(self.atoms), np.empty((self.atoms, 3))
+        self._given.values[...] = positions
         virials = np.empty((self.atoms, 3, 3)) if virial else None
-        self._call("gaq_engine_compute", positions, energies, forces, virials)
-        return energies, forces, virials
+        self._call("gaq_engine_compute", self._given.address, self._energies.address, self._forces.address, virials)
+        return self._energies.values.copy(), self._forces.values.copy(), virials
 
     def advance(self, bath: Dynamics, steps: int, masses: NDArray[np.float64], batch: NDArray[np.int32], structures: int,
                 reference: NDArray[np.float64], state: "State") -> None:
@@ -104,6 +105,14 @@ class NativeEngine:
         if status:
             reason = self._functions.gaq_engine_message(self._handle).decode(errors="replace")
             raise BY_STATUS.get(status, EngineError)(f"native engine: {reason}")
+
+
+class _Buffer:
+    """An array whose address is asked for only once, which takes a microsecond or two."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.values = np.empty(shape)
+        self.address = self.values.ctypes.data
 
 
 class NativeForceField:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Bits = Annotated[Literal[2, 3, 4, 5, 6, 7, 8, 12, 16], Field(description="width of one code in bits")]
+InputBits = Annotated[Literal[2, 3, 4, 5, 6, 7, 8, 12, 16, 24], Field(description="width of one code of an activation")]
 
 
 class IntFormat(BaseModel):
@@ -14,11 +15,12 @@ class IntFormat(BaseModel):
     permutations of the axes; the range -q-1..q of two's complement does not.
 
     Args:
-        bits: width of one code in storage: 2 to 8, 12 or 16.
+        bits: width of one code in storage: 2 to 8, 12, 16, or 24, as fine as float32, in which codes are computed with: all of
+            them, and the edges between them, are float32 numbers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    bits: Bits
+    bits: InputBits
 
     @property
     def qmax(self) -> int:

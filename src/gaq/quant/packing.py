@@ -39,8 +39,8 @@ def pack(codes: Tensor, fmt: WholeNumbers) -> Tensor:
     if not bool(torch.all((whole == values) & (whole >= fmt.qmin) & (whole <= fmt.qmax))):
         raise ConfigError(f"codes must be whole numbers from {fmt.qmin} to {fmt.qmax} for {fmt!r}; "
                           f"given {_span(values)}; compute them with gaq.quant.affine.codes")
-    words = np.ascontiguousarray(whole.flatten().numpy().astype("<u2"))  # modulo 2^16: two's complement
-    bits = np.unpackbits(words.view(np.uint8).reshape(-1, 2), axis=1, count=fmt.bits, bitorder="little")
+    words = np.ascontiguousarray(whole.flatten().numpy().astype("<u4"))  # modulo 2^32: two's complement
+    bits = np.unpackbits(words.view(np.uint8).reshape(-1, 4), axis=1, count=fmt.bits, bitorder="little")
     return torch.from_numpy(np.packbits(bits.ravel(), bitorder="little"))
 
 
@@ -61,11 +61,11 @@ def unpack(data: Tensor, fmt: WholeNumbers, shape: tuple[int, ...]) -> Tensor:
     count = math.prod(shape)
     _check_size(data, fmt, shape)
     stream = np.unpackbits(data.detach().cpu().numpy(), bitorder="little", count=count * fmt.bits)
-    bits = np.zeros((count, 16), dtype=np.uint8)
+    bits = np.zeros((count, 32), dtype=np.uint8)
     bits[:, : fmt.bits] = stream.reshape(count, fmt.bits)
     if fmt.qmin < 0:
         bits[:, fmt.bits :] = bits[:, fmt.bits - 1 : fmt.bits]  # sign extension
-    words = np.packbits(bits, axis=1, bitorder="little").view("<i2" if fmt.qmin < 0 else "<u2")
+    words = np.packbits(bits, axis=1, bitorder="little").view("<i4")
     codes = torch.from_numpy(words.astype(np.int32)).reshape(shape)
     if count and int(codes.min()) < fmt.qmin:
         raise ModelFileError(f"packed codes hold {int(codes.min())}, below the smallest code {fmt.qmin} of {fmt!r}; "

@@ -69,7 +69,8 @@ Engine::Engine(const void* blob, size_t bytes, const char* isa, int threads)
 Scratch Engine::scratch() {
     const Shape& s = model_.shape;
     const size_t rows = size_t(BLOCK) * (2 * s.L + 1);
-    const size_t most = std::max<size_t>(rows * std::max(2 * s.Cp, s.Hp), size_t(BLOCK) * (2 * s.Fp + s.G)) + size_t(s.W);
+    const size_t vectors = std::max(rows * std::max(2 * s.Cp, s.Hp), size_t(BLOCK) * s.M * s.Cp);
+    const size_t most = std::max(vectors, size_t(BLOCK) * (2 * s.Fp + s.G)) + size_t(s.W);
     Arena& a = scratch_memory_;
     Scratch z{};
     z.narrow = a.take<int8_t>(most);
@@ -140,6 +141,7 @@ void Engine::allocate(int atoms, int pairs, int tasks) {
         t.projected = a.take<double>(N * s.M * whole_lines(s.H));
         t.products = a.take<float>(2 * vectors);
         t.gates = a.take<float>(N * s.G);
+        for (Moments** rows : {&t.first, &t.second}) *rows = a.take<Moments>(N);
         t.weights = a.take<float>(P * g.weight_stride);
         t.filters = P * s.W * sizeof(float) * s.T <= KEPT ? a.take<float>(P * s.W) : nullptr;
     }

@@ -11,31 +11,34 @@ GAQ_INLINE int lanes(int heads, int h) { return heads - h >= WIDTH ? WIDTH : hea
 
 GAQ_INLINE void clear(float* p, size_t count) { __builtin_memset(p, 0, count * sizeof(float)); }
 
-struct Moments {
-    float mean, factor;
-};
-
-// Mean and 1/sqrt(variance + 1e-5) of the F values of a row.
-GAQ_INLINE Moments moments(const float* x, int F) {
+inline void measure(const float* x, Moments* found, int rows, int F, int Fp) {
     const int whole = F / WIDTH * WIDTH;
-    Vec sums;
-    for (int c = 0; c < whole; c += WIDTH) sums = sums + load(x + c);
-    float mean = sum(sums);
-    for (int c = whole; c < F; ++c) mean += x[c];
-    mean /= float(F);
-    Vec squares;
-    for (int c = 0; c < whole; c += WIDTH) {
-        const Vec d = load(x + c) - Vec(mean);
-        squares = fma(d, d, squares);
+    for (int r = 0; r < rows; r += 4, x += 4 * size_t(Fp), found += 4) {
+        const int n = rows - r < 4 ? rows - r : 4;
+        Vec lanes[4], squares[4];
+        float mean[4], variance[4];
+        for (int k = 0; k < n; ++k)
+            for (int c = 0; c < whole; c += WIDTH) lanes[k] = lanes[k] + load(x + k * Fp + c);
+        sum4(lanes, mean);
+        for (int k = 0; k < n; ++k) {
+            for (int c = whole; c < F; ++c) mean[k] += x[k * Fp + c];
+            mean[k] /= float(F);
+            for (int c = 0; c < whole; c += WIDTH) {
+                const Vec d = load(x + k * Fp + c) - Vec(mean[k]);
+                squares[k] = fma(d, d, squares[k]);
+            }
+        }
+        sum4(squares, variance);
+        for (int k = 0; k < n; ++k) {
+            for (int c = whole; c < F; ++c) variance[k] += (x[k * Fp + c] - mean[k]) * (x[k * Fp + c] - mean[k]);
+            found[k] = {mean[k], 1.0f / __builtin_sqrtf(variance[k] / float(F) + 1e-5f)};
+        }
     }
-    float variance = sum(squares);
-    for (int c = whole; c < F; ++c) variance += (x[c] - mean) * (x[c] - mean);
-    return {mean, 1.0f / __builtin_sqrtf(variance / float(F) + 1e-5f)};
 }
 
-inline void normalize(const Norm& norm, const float* x, float* h, int rows, int F, int Fp, size_t out_stride) {
+inline void normalize(const Norm& norm, const float* x, const Moments* of_row, float* h, int rows, int Fp, size_t out_stride) {
     for (int r = 0; r < rows; ++r) {
-        const Moments m = moments(x + size_t(r) * Fp, F);
+        const Moments m = of_row[r];
         for (int c = 0; c < Fp; c += WIDTH) {
             const Vec unit = (load(x + size_t(r) * Fp + c) - Vec(m.mean)) * Vec(m.factor);
             fma(unit, load(norm.weight + c), load(norm.bias + c)).store(h + r * out_stride + c);
@@ -44,11 +47,11 @@ inline void normalize(const Norm& norm, const float* x, float* h, int rows, int 
 }
 
 // gx += (dh/dx)^T dh.
-inline void normalize_adjoint(const Norm& norm, const float* x, const float* dh, size_t dh_stride, float* gx, int rows, int F,
-                              int Fp) {
+inline void normalize_adjoint(const Norm& norm, const float* x, const Moments* of_row, const float* dh, size_t dh_stride, float* gx,
+                              int rows, int F, int Fp) {
     for (int r = 0; r < rows; ++r) {
         const float* xr = x + size_t(r) * Fp;
-        const Moments m = moments(xr, F);
+        const Moments m = of_row[r];
         Vec both_sums[4];
         for (int c = 0; c < Fp; c += WIDTH) {  // weights are zero in the padding
             const Vec d = load(dh + r * dh_stride + c) * load(norm.weight + c);
@@ -222,7 +225,8 @@ inline void prepare(Job& job, int layer, int begin, int end, Scratch& z) {
     const int rows = end - begin;
     const size_t at = begin, gates = s.Fp + s.G;
     float* h = z.a;
-    normalize(y.first, t.x + at * s.Fp, h, rows, s.F, s.Fp, s.Fp);
+    measure(t.x + at * s.Fp, t.first + at, rows, s.F, s.Fp);
+    normalize(y.first, t.x + at * s.Fp, t.first + at, h, rows, s.Fp, s.Fp);
     apply(y.query, h, s.Fp, Rows(t.query + at * s.Fp, s.Fp), rows, z);
     apply(y.key, h, s.Fp, Rows(t.key + at * s.Fp, s.Fp), rows, z);
     apply(y.value, h, s.Fp, Rows(t.value + at * gates, gates), rows, z);
@@ -254,11 +258,11 @@ inline void prepare_adjoint(Job& job, int layer, int begin, int end, Scratch& z)
         make_unit_adjoint(m, t.query + at * s.Fp, t.query_norm + at * s.Hp, y.temperature, g.g_query + at * s.Fp, rows);
         make_unit_adjoint(m, t.key + at * s.Fp, t.key_norm + at * s.Hp, nullptr, g.g_key + at * s.Fp, rows);
     }
-    normalize(y.first, t.x + at * s.Fp, h, rows, s.F, s.Fp, s.Fp);
+    normalize(y.first, t.x + at * s.Fp, t.first + at, h, rows, s.Fp, s.Fp);
     adjoint(y.query, h, s.Fp, ConstRows(g.g_query + at * s.Fp, s.Fp), dh, s.Fp, rows, true, z);
     adjoint(y.key, h, s.Fp, ConstRows(g.g_key + at * s.Fp, s.Fp), dh, s.Fp, rows, false, z);
     adjoint(y.value, h, s.Fp, ConstRows(g.g_value + at * gates, gates), dh, s.Fp, rows, false, z);
-    normalize_adjoint(y.first, t.x + at * s.Fp, dh, s.Fp, g.gx + at * s.Fp, rows, s.F, s.Fp);
+    normalize_adjoint(y.first, t.x + at * s.Fp, t.first + at, dh, s.Fp, g.gx + at * s.Fp, rows, s.F, s.Fp);
     for (int l = 1; l <= s.L; ++l) {
         const int count = rows * (2 * l + 1);
         turn_rows<false>(job, y.feature[l - 1], l, g.g_mixed, begin, end, s.Cp);

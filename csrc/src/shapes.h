@@ -9,11 +9,11 @@ namespace GAQ_ISA {
 
 template <int scalars, int vectors, int degree, int heads>
 struct Fixed {
-    static constexpr int L = degree, H = heads, M = (degree + 1) * (degree + 1) - 1;
-    static constexpr int Fp = scalars, Cp = vectors, Hp = padded(heads), G = degree * vectors, A = Hp, W = Fp + 2 * G + A;
+    static constexpr int F = scalars, C = vectors, L = degree, H = heads, M = (degree + 1) * (degree + 1) - 1;
+    static constexpr int Fp = F, Cp = C, Hp = padded(heads), G = degree * vectors, A = Hp, W = Fp + 2 * G + A;
 
     static bool fits(const Shape& s) {
-        return s.robust && s.F == Fp && s.C == Cp && s.L == L && s.H == H;
+        return s.robust && s.F == F && s.C == C && s.L == L && s.H == H;
     }
 };
 
@@ -26,6 +26,15 @@ template <class S>
 constexpr int most_components() {  // and room for the next multiple of four
     if constexpr (is_fixed<S>) return (S::M + 3) / 4 * 4;
     else return MAX_COMPONENTS + 4;
+}
+
+// Call work(Size<l>) for every degree l.
+template <class S, class Work>
+GAQ_INLINE void each_degree(const S& s, const Work& work) {
+    work(Size<1>());
+    if (s.L >= 2) work(Size<2>());
+    if (s.L >= 3) work(Size<3>());
+    if (s.L >= 4) work(Size<4>());
 }
 
 // The value of the head that each of a vector of channels belongs to, of `width` channels in all.

@@ -43,8 +43,13 @@ struct Near {                      // pairs within the cutoff, in the order of P
     int32_t *begin, *end;          // of each task
 };
 
+struct Moments {                   // of a row: mean and 1/sqrt(variance + 1e-5)
+    float mean, factor;
+};
+
 struct Activations {               // of one layer, kept for the backward pass; vectors are (atoms, M, Cp)
     float *x, *v;                  // input of the attention
+    Moments *first, *second;       // of the scalars that the attention and the interaction normalize
     float *query, *key;            // unit for each head, temperature in the query (robust); plain (so3krates)
     float *query_norm, *key_norm;  // (atoms, Hp) factors that made them unit
     float *value, *mixed;          // mixed vector features in the molecule's coordinates

@@ -1,7 +1,7 @@
 // The end of an attention block, the interaction block after it, and the energies: forward, and backward by hand.
 #pragma once
 
-#include "nodes.h"
+#include "shapes.h"
 
 namespace gaq {
 namespace GAQ_ISA {
@@ -22,13 +22,13 @@ GAQ_INLINE void silu_adjoint(const float* x, float* g, size_t count) {
 }
 
 // Divide messages by the attention's denominators, and add them to the features.
-inline void gather(Job& job, int layer, int begin, int end, Scratch& z) {
+template <class S>
+GAQ_INLINE void gather(const S& s, Job& job, int layer, int begin, int end, Scratch& z) {
     const Model& m = *job.model;
-    const Shape& s = m.shape;
     Activations& t = job.state.layer[layer];
     const int rows = end - begin;
     const size_t at = begin;
-    for (int i = begin; s.robust && i < end; ++i) {
+    for (int i = begin; m.shape.robust && i < end; ++i) {
         float* total = t.total + size_t(i) * s.Hp;
         for (int h = 0; h < s.H; ++h) total[h] = 1.0f / total[h];
         for (int c = 0; c < s.Fp; c += WIDTH) {
@@ -49,18 +49,19 @@ inline void gather(Job& job, int layer, int begin, int end, Scratch& z) {
         (load(t.v + c) + load(t.vector_message + c)).store(t.v2 + c);
 }
 
-inline void finish(Job& job, int layer, int begin, int end, Scratch& z) {
+template <class S>
+GAQ_INLINE void finish_atoms(const S& s, Job& job, int layer, int begin, int end, Scratch& z) {
     const Model& m = *job.model;
-    const Shape& s = m.shape;
     const Layer& y = m.layers[layer];
     Activations &t = job.state.layer[layer], &next = job.state.layer[layer + 1];
     const int rows = end - begin, width = s.Fp + s.G;
     const size_t at = begin;
-    gather(job, layer, begin, end, z);
+    gather(s, job, layer, begin, end, z);
     float *input = t.joined + at * width, *change = z.c;
-    normalize(y.second, t.x2 + at * s.Fp, input, rows, s.F, s.Fp, width);
+    measure(t.x2 + at * s.Fp, t.second + at, rows, s.F, s.Fp);
+    normalize(y.second, t.x2 + at * s.Fp, t.second + at, input, rows, s.Fp, width);
     with_rounded(job, y.update, t.v2, begin, end, z.b, z, [&](int l, const float* v, int count) {
-        const Rows pq = degree_rows(s, t.products, l, at, 2 * s.Cp);
+        const Rows pq = degree_rows(m.shape, t.products, l, at, 2 * s.Cp);
         apply(y.pair[l - 1], v, s.Cp, pq, count, z);
         for (int i = 0; i < rows; ++i)
             for (int c = 0; c < s.Cp; c += WIDTH) {
@@ -81,91 +82,92 @@ inline void finish(Job& job, int layer, int begin, int end, Scratch& z) {
             (load(t.x2 + place) + load(row + c)).store(next.x + place);
         }
         __builtin_memcpy(t.gates + (at + i) * s.G, row + s.Fp, s.G * sizeof(float));
-        for (int l = 1; l <= s.L; ++l)
-            with_degree(l, [&](auto size) {
-                constexpr int n = decltype(size)::value;
-                const float* D = frame_of(job, y.update[l - 1], l, at + i);
-                for (int c = 0; c < s.Cp; c += WIDTH) {
-                    const Vec gate = load(row + s.Fp + (l - 1) * s.Cp + c);
-                    const size_t place = vector_place(l, s.M, at + i, s.Cp) + c;
-                    Vec q[n];
-                    load_turned<n, true>(D, t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + s.Cp + c, 2 * s.Cp, q);
-                    for (int k = 0; k < n; ++k)
-                        fma(gate, q[k], load(t.v2 + place + k * s.Cp)).store(next.v + place + k * s.Cp);
-                }
-            });
+        each_degree(s, [&](auto degree) {
+            constexpr int l = decltype(degree)::value, n = 2 * l + 1;
+            const float* D = frame_of(job, y.update[l - 1], l, at + i);
+#pragma GCC unroll 2
+            for (int c = 0; c < s.Cp; c += WIDTH) {
+                const Vec gate = load(row + s.Fp + (l - 1) * s.Cp + c);
+                const size_t place = vector_place(l, s.M, at + i, s.Cp) + c;
+                Vec q[n];
+                load_turned<n, true>(D, t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + s.Cp + c, 2 * s.Cp, q);
+                for (int k = 0; k < n; ++k)
+                    fma(gate, q[k], load(t.v2 + place + k * s.Cp)).store(next.v + place + k * s.Cp);
+            }
+        });
     }
 }
 
 // Gradients of the interaction block: gx, gv of its output become those of its input.
-inline void interaction_adjoint(Job& job, int layer, int begin, int end, Scratch& z) {
+template <class S>
+GAQ_INLINE void interaction_adjoint(const S& s, Job& job, int layer, int begin, int end, Scratch& z) {
     const Model& m = *job.model;
-    const Shape& s = m.shape;
     const Layer& y = m.layers[layer];
     Activations& t = job.state.layer[layer];
     State& g = job.state;
     const int rows = end - begin, width = s.Fp + s.G;
     const size_t at = begin;
-    float *change = z.c, *hidden = z.d, *products = z.b;
+    float *change = z.c, *hidden = z.d, *products = z.b, *turned = z.a;
     for (int i = 0; i < rows; ++i) {  // gradient of the change of scalars, and of the gates
         float* row = change + size_t(i) * width;
         __builtin_memcpy(row, g.gx + (at + i) * s.Fp, s.Fp * sizeof(float));
-        for (int l = 1; l <= s.L; ++l)
-            with_degree(l, [&](auto size) {
-                constexpr int n = decltype(size)::value;
-                const float* D = frame_of(job, y.update[l - 1], l, at + i);
-                for (int c = 0; c < s.Cp; c += WIDTH) {
-                    const float* q = t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + s.Cp + c;
-                    Vec gv[n], total;
-                    load_turned<n, false>(D, g.gv + vector_place(l, s.M, at + i, s.Cp) + c, s.Cp, gv);
-                    for (int k = 0; k < n; ++k) total = fma(gv[k], load(q + k * 2 * s.Cp), total);
-                    total.store(row + s.Fp + (l - 1) * s.Cp + c);
+        each_degree(s, [&](auto degree) {
+            constexpr int l = decltype(degree)::value, n = 2 * l + 1;
+            const float* D = frame_of(job, y.update[l - 1], l, at + i);
+#pragma GCC unroll 2
+            for (int c = 0; c < s.Cp; c += WIDTH) {
+                const float* q = t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + s.Cp + c;
+                Vec gv[n], total;
+                load_turned<n, false>(D, g.gv + vector_place(l, s.M, at + i, s.Cp) + c, s.Cp, gv);
+                for (int k = 0; k < n; ++k) {
+                    total = fma(gv[k], load(q + k * 2 * s.Cp), total);
+                    gv[k].store(turned + vector_place(l, s.M, i, s.Cp) + k * s.Cp + c);
                 }
-            });
+                total.store(row + s.Fp + (l - 1) * s.Cp + c);
+            }
+        });
     }
     silu(t.hidden + at * s.Fp, hidden, size_t(rows) * s.Fp);
     adjoint(y.shrink, hidden, s.Fp, ConstRows(change, width), products, s.Fp, rows, true, z);
     silu_adjoint(t.hidden + at * s.Fp, products, size_t(rows) * s.Fp);
     adjoint(y.expand, t.joined + at * width, width, ConstRows(products, s.Fp), change, width, rows, true, z);
-    normalize_adjoint(y.second, t.x2 + at * s.Fp, change, width, g.gx + at * s.Fp, rows, s.F, s.Fp);
-    for (int l = 1; l <= s.L; ++l) {
-        with_degree(l, [&](auto size) {
-            constexpr int n = decltype(size)::value;
-            for (int i = 0; i < rows; ++i)
-                for (int c = 0; c < s.Cp; c += WIDTH) {
-                    const Vec by_invariant = load(change + size_t(i) * width + s.Fp + (l - 1) * s.Cp + c);
-                    const Vec gate = load(t.gates + (at + i) * s.G + (l - 1) * s.Cp + c);
-                    const float* pq = t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + c;
-                    float* d = products + size_t(i) * n * 2 * s.Cp + c;
-                    Vec gv[n];
-                    load_turned<n, false>(frame_of(job, y.update[l - 1], l, at + i),
-                                          g.gv + vector_place(l, s.M, at + i, s.Cp) + c, s.Cp, gv);
-                    for (int k = 0; k < n; ++k) {
-                        (by_invariant * load(pq + k * 2 * s.Cp + s.Cp)).store(d + k * 2 * s.Cp);
-                        fma(by_invariant, load(pq + k * 2 * s.Cp), gate * gv[k]).store(d + k * 2 * s.Cp + s.Cp);
-                    }
+    normalize_adjoint(y.second, t.x2 + at * s.Fp, t.second + at, change, width, g.gx + at * s.Fp, rows, s.F, s.Fp);
+    each_degree(s, [&](auto degree) {
+        constexpr int l = decltype(degree)::value, n = 2 * l + 1;
+        for (int i = 0; i < rows; ++i)
+            for (int c = 0; c < s.Cp; c += WIDTH) {
+                const Vec by_invariant = load(change + size_t(i) * width + s.Fp + (l - 1) * s.Cp + c);
+                const Vec gate = load(t.gates + (at + i) * s.G + (l - 1) * s.Cp + c);
+                const float* pq = t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + c;
+                const float* gv = turned + vector_place(l, s.M, i, s.Cp) + c;
+                float* d = products + size_t(i) * n * 2 * s.Cp + c;
+                for (int k = 0; k < n; ++k) {
+                    (by_invariant * load(pq + k * 2 * s.Cp + s.Cp)).store(d + k * 2 * s.Cp);
+                    fma(by_invariant, load(pq + k * 2 * s.Cp), gate * load(gv + k * s.Cp)).store(d + k * 2 * s.Cp + s.Cp);
                 }
-        });
-        adjoint(y.pair[l - 1], nullptr, 0, ConstRows(products, 2 * s.Cp), hidden, s.Cp, rows * (2 * l + 1), true, z);
+            }
+        adjoint(y.pair[l - 1], nullptr, 0, ConstRows(products, 2 * s.Cp), hidden, s.Cp, rows * n, true, z);
         rounded_adjoint(job, y.update[l - 1], l, t.v2, hidden, begin, end);
-    }
+    });
 }
 
-inline void finish_adjoint(Job& job, int layer, int begin, int end, Scratch& z) {
+template <class S>
+GAQ_INLINE void finish_atoms_adjoint(const S& s, Job& job, int layer, int begin, int end, Scratch& z) {
     const Model& m = *job.model;
-    const Shape& s = m.shape;
     Activations& t = job.state.layer[layer];
     State& g = job.state;
     const int rows = end - begin;
     const size_t at = begin, gates = s.Fp + s.G;
-    interaction_adjoint(job, layer, begin, end, z);
+    interaction_adjoint(s, job, layer, begin, end, z);
     adjoint(m.layers[layer].output, t.message + at * s.Fp, s.Fp, ConstRows(g.gx + at * s.Fp, s.Fp),
             g.g_message + at * s.Fp, s.Fp, rows, true, z);
-    for (int i = begin; s.robust && i < end; ++i) {  // sum over neighbours of a times its gradient, from the messages
+    for (int i = begin; m.shape.robust && i < end; ++i) {  // sum over neighbours of a times its gradient, from the messages
         float *share = g.g_share + size_t(i) * s.Hp, *part = z.small;
-        head_products(m.scalar_heads, s.H, g.g_message + size_t(i) * s.Fp, t.message + size_t(i) * s.Fp, share);
-        by_head(m.vector_heads, s.H, part, [&](int c) {
+        const float *gm = g.g_message + size_t(i) * s.Fp, *message = t.message + size_t(i) * s.Fp;
+        sum_heads(s, m.scalar_heads, s.Fp, share, [&](int c) { return load(gm + c) * load(message + c); });
+        sum_heads(s, m.vector_heads, s.Cp, part, [&](int c) {
             Vec total;
+#pragma GCC unroll 24
             for (int k = 0; k < s.M; ++k) {
                 const size_t place = (size_t(i) * s.M + k) * s.Cp + c;
                 total = fma(load(g.gv + place), load(t.vector_message + place), total);
@@ -179,6 +181,14 @@ inline void finish_adjoint(Job& job, int layer, int begin, int end, Scratch& z) 
     clear(g.g_value + at * gates, rows * gates);
     clear(g.g_mixed + at * s.M * s.Cp, size_t(rows) * s.M * s.Cp);
     clear(g.g_projected + at * s.M * s.Hp, size_t(rows) * s.M * s.Hp);
+}
+
+inline void finish(Job& job, int layer, int begin, int end, Scratch& z) {
+    with_shape(job.model->shape, [&](const auto& s) { finish_atoms(s, job, layer, begin, end, z); });
+}
+
+inline void finish_adjoint(Job& job, int layer, int begin, int end, Scratch& z) {
+    with_shape(job.model->shape, [&](const auto& s) { finish_atoms_adjoint(s, job, layer, begin, end, z); });
 }
 
 // Energies without unit, and the gradient of their sum by the last features.

@@ -44,7 +44,7 @@ class NativeEngine:
         if status:
             raise BY_STATUS.get(status, EngineError)(f"native engine: {reason.value.decode(errors='replace')}")
         self.atoms = 0
-        self._given, self._energies, self._forces = (_Buffer((0,)),) * 3
+        self._given, self._energies, self._forces = _Buffer((0, 3)), _Buffer((0,)), _Buffer((0, 3))
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
@@ -74,9 +74,9 @@ class NativeEngine:
     def compute(self, positions: NDArray[np.float64], virial: bool = False
                 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
         """Return energies (N,) in eV, forces (N, 3) in eV/Å and, if asked for, virials (N, 3, 3) in eV."""
-        if positions.shape != (self.atoms, 3):
+        if np.shape(positions) != (self.atoms, 3):
             raise StructureError(f"positions must have shape ({self.atoms}, 3) for the graph that was set, not "
-                                 f"{positions.shape}")
+                                 f"{np.shape(positions)}")
         self._given.values[...] = positions
         virials = np.empty((self.atoms, 3, 3)) if virial else None
         self._call("gaq_engine_compute", self._given.address, self._energies.address, self._forces.address, virials)

@@ -47,7 +47,7 @@ class Part:
         if self.role not in ("scalar", "update", "junction", "last"):
             return "float32"
         rule = recipe.rule_for(self.module, self.role)
-        if rule.weight is None or rule.weight > MOST_CODE_BITS or (rule.input or MOST_WHOLE_BITS + 1) > MOST_WHOLE_BITS:
+        if rule.weight is None or rule.weight > MOST_CODE_BITS or rule.input is None or rule.input > MOST_WHOLE_BITS:
             return "float32"
         return "int8" if rule.input <= MOST_CODE_BITS else "int16"
 

@@ -69,7 +69,8 @@ class NativeEngine:
         self.atoms = 0
         self._call("gaq_engine_set_graph", len(species), species, len(centers), centers, neighbours, offsets)
         self.atoms = len(species)
-        self._given, self._energies, self._forces = _Buffer((self.atoms, 3)), _Buffer((self.atoms,)), _Buffer((self.atoms, 3))
+        self._given, self._forces = _Buffer((self.atoms, 3)), _Buffer((self.atoms, 3))
+        self._energies = _Buffer((self.atoms,))
 
     def compute(self, positions: NDArray[np.float64], virial: bool = False
                 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:

@@ -15,8 +15,8 @@ class IntFormat(BaseModel):
     permutations of the axes; the range -q-1..q of two's complement does not.
 
     Args:
-        bits: width of one code in storage: 2 to 8, 12, 16, or 24, as fine as float32, in which codes are computed with: all of
-            them, and the edges between them, are float32 numbers.
+        bits: width of one code in storage: 2 to 8, 12, 16, or 24. All codes of 24 bits, and the edges between them, are
+            float32 numbers, and no finer ones are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -13,13 +13,13 @@ namespace gaq {
 namespace GAQ_ISA {
 
 // Places in Scratch::small. Of TOGETHER pairs: codes of contractions; then, heads one after the other, the weights of both
-// directions, the attention's own filters, envelope and `back`. Of one pair: sums by head.
+// directions, the attention's own filters, envelope and `back`. Of one pair: gradients of contractions, or sums by head.
 struct Small {
-    float *codes, *ij, *ji, *part, *envelope, *back, *third, *fourth;
+    float *codes, *ij, *ji, *part, *envelope, *back, *spare;
     template <class S>
     GAQ_INLINE Small(const S& s, Scratch& z)
         : codes(z.small), ij(codes + TOGETHER * s.L * s.Hp), ji(ij + TOGETHER * s.Hp), part(ji + TOGETHER * s.Hp),
-          envelope(part + TOGETHER * s.Hp), back(envelope + TOGETHER * s.Hp), third(back + TOGETHER * s.Hp), fourth(third + s.L * s.Hp) {}
+          envelope(part + TOGETHER * s.Hp), back(envelope + TOGETHER * s.Hp), spare(back + TOGETHER * s.Hp) {}
 };
 
 // Attention of n pairs from p on: fill Small::ij and ji with the weights to be used, and `w` with what is kept.

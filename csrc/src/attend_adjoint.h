@@ -154,19 +154,11 @@ GAQ_INLINE void pair_adjoint(const S& s, Job& job, int layer, int p, const Kept&
         pull.ij.store(by.vector_ij + c);
         pull.ji.store(by.vector_ji + c);
     }
-    sum_heads(s, m.scalar_heads, s.Fp, local.ij, [&](int c) { return load(by.scalar_ij + c); });
-    sum_heads(s, m.scalar_heads, s.Fp, local.ji, [&](int c) { return load(by.scalar_ji + c); });
-    sum_heads(s, m.vector_heads, s.Cp, local.third, [&](int c) { return load(by.vector_ij + c); });
-    sum_heads(s, m.vector_heads, s.Cp, local.fourth, [&](int c) { return load(by.vector_ji + c); });
-    for (int h = 0; h < s.H; h += WIDTH) {
-        add_to(local.ij + h, load(local.third + h));
-        add_to(local.ji + h, load(local.fourth + h));
-    }
+    sum_both(s, m, local.ij, local.spare, [&](int c) { return load(by.scalar_ij + c); }, [&](int c) { return load(by.vector_ij + c); });
+    sum_both(s, m, local.ji, local.spare, [&](int c) { return load(by.scalar_ji + c); }, [&](int c) { return load(by.vector_ji + c); });
     gradient[BY_ENVELOPE] += attention_adjoint<robust>(s, m, t, g, record, w, filter, by_filter, i, j, local.ij, local.ji);
-    gradient[BY_DISTANCE] += filter_adjoint(s, m.layers[layer], t.projected, g.g_projected, i, j, record, by_filter, local.third);
-    float turned[most_components<S>()];
-    sums(by_harmonics, s.M, turned);
-    for (int k = 0; k < s.M; ++k) gradient[BY_HARMONICS + k] += turned[k];
+    gradient[BY_DISTANCE] += filter_adjoint(s, m.layers[layer], t.projected, g.g_projected, i, j, record, by_filter, local.spare);
+    add_sums(by_harmonics, s.M, gradient + BY_HARMONICS);
 }
 
 template <bool robust, class S>

@@ -96,9 +96,7 @@ GAQ_INLINE void embed_adjoint_pairs(const S& s, Job& job, int task) {
                 by_distance = fma(total, df, by_distance);
             }
         gradient[BY_DISTANCE] += sum(by_distance);
-        float turned[most_components<S>()];
-        sums(by_harmonics, s.M, turned);
-        for (int k = 0; k < s.M; ++k) gradient[BY_HARMONICS + k] += turned[k];
+        add_sums(by_harmonics, s.M, gradient + BY_HARMONICS);
     }
 }
 

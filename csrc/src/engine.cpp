@@ -80,7 +80,7 @@ Scratch Engine::scratch() {
     for (float** buffer : {&z.rows, &z.more, &z.a, &z.b, &z.c, &z.d}) *buffer = a.take<float>(most);
     z.filter = a.take<float>(size_t(TOGETHER) * s.W);
     z.by_filter = a.take<float>(s.W);
-    z.small = a.take<float>(size_t(TOGETHER * (s.L + 5) + s.L + 1) * s.Hp + LANES);
+    z.small = a.take<float>(size_t(TOGETHER * (s.L + 5) + s.L) * s.Hp + LANES);
     z.clipped = a.take<uint64_t>(std::max(model_.quantizers, 1));
     z.seen = a.take<uint64_t>(std::max(model_.quantizers, 1));
     return z;

@@ -137,12 +137,10 @@ GAQ_INLINE float contracted(const S& s, const Layer& y, const float* record, con
                    fma(Vec(record[SLOPE + 2]), t[2], Vec(record[SLOPE + 3]) * t[3]));
     };
     if constexpr (is_fixed<S>) {
-        if constexpr (S::H == 4) {
-            Vec total[4 * S::L + 4];
-            transposed_part<4 * S::L, 4>(by_filter, contract, knot, S::W, total);
-            for (int l = 0; l < S::L; ++l) sum4_filled(total + 4 * l, by + l * S::Hp);
-            return slope(total + 4 * S::L);
-        }
+        Vec total[4 * S::L + 4];
+        transposed_part<4 * S::L, 4>(by_filter, contract, knot, S::W, total);
+        for (int l = 0; l < S::L; ++l) sum4_filled(total + 4 * l, by + l * S::Hp);
+        return slope(total + 4 * S::L);
     }
     for (int l = 0; l < s.L; ++l)
         for (int h = 0; h < s.Hp; ++h) {

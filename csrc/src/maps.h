@@ -7,11 +7,8 @@
 namespace gaq {
 namespace GAQ_ISA {
 
-// c = clamp(round(t), -q, q), halves to even; t is clamped first so that no value is too large for a whole number.
-GAQ_INLINE Vec coded(Vec t, Vec low, Vec high) {
-    const Vec half(0.5f);
-    return min(max(round(min(max(t, low - half), high + half)), low), high);
-}
+// c = clamp(round(t), low, high), halves to even.
+GAQ_INLINE Vec coded(Vec t, Vec low, Vec high) { return min(max(round(t), low), high); }
 
 GAQ_INLINE Mask outside(Vec t, Vec largest) { return abs(t) > largest + Vec(0.5f); }
 

@@ -12,6 +12,10 @@ struct Fixed {
     static constexpr int F = scalars, C = vectors, L = degree, H = heads, M = (degree + 1) * (degree + 1) - 1;
     static constexpr int Fp = F, Cp = C, Hp = padded(heads), G = degree * vectors, A = Hp, W = Fp + 2 * G + A;
 
+    static_assert(heads == 4, "sums of four heads fill a vector");
+    static_assert((F / H) % LANES == 0 || LANES % (F / H) == 0, "heads are whole vectors, or equal parts of one");
+    static_assert((C / H) % LANES == 0 || LANES % (C / H) == 0, "heads are whole vectors, or equal parts of one");
+
     static bool fits(const Shape& s) {
         return s.robust && s.F == F && s.C == C && s.L == L && s.H == H;
     }
@@ -44,28 +48,47 @@ GAQ_INLINE Vec of_head(const S& s, const Heads& heads, int width, const float* v
     return spread(values, heads.of_channel + channel, s.H);
 }
 
+// The channels of one head, summed up to the lanes of a vector, of `width` channels in all.
+template <class S, class Term>
+GAQ_INLINE Vec head_row(const S& s, const Heads& heads, int width, int h, Term term) {
+    const int each = width / s.H;
+    Vec total;
+    if (each % WIDTH == 0) {
+#pragma GCC unroll 16
+        for (int c = 0; c < each; c += WIDTH) total = total + term(h * each + c);
+    } else {  // several heads in one vector, which then has a segment for each
+        total = term(h * each / WIDTH * WIDTH) * load(heads.member + h * LANES + h * each % LANES / WIDTH * WIDTH);
+    }
+    return total;
+}
+
 // out[h] = sum over the channels of each head of term(channel); as by_head.
 template <class S, class Term>
 GAQ_INLINE void sum_heads(const S& s, const Heads& heads, int width, float* out, Term term) {
-    const int each = width / s.H;
-    if (!is_fixed<S> || (each % LANES != 0 && LANES % each != 0)) {
+    if constexpr (is_fixed<S>) {
+        Vec rows[4];
+#pragma GCC unroll 4
+        for (int h = 0; h < S::H; ++h) rows[h] = head_row(s, heads, width, h, term);
+        sum4_filled(rows, out);
+    } else {
         by_head(heads, s.H, out, term);
-        return;
     }
-    if constexpr (is_fixed<S>) static_assert(S::H <= 4 && S::H % 4 == 0, "sums of up to four heads fill a vector");
-    Vec rows[4];
-#pragma GCC unroll 16
-    for (int h = 0; h < s.H; ++h) {
-        Vec total;
-        if (each % WIDTH == 0) {
-#pragma GCC unroll 16
-            for (int c = 0; c < each; c += WIDTH) total = total + term(h * each + c);
-        } else {  // several heads in one vector, which then has a segment for each
-            total = term(h * each / WIDTH * WIDTH) * load(heads.member + h * LANES + h * each % LANES / WIDTH * WIDTH);
-        }
-        rows[h % 4] = total;
+}
+
+// The sum of both over the channels of each head, scalars and vectors; `spare` has room for as much as `out`.
+template <class S, class Scalars, class Vectors>
+GAQ_INLINE void sum_both(const S& s, const Model& m, float* out, float* spare, Scalars scalars, Vectors vectors) {
+    if constexpr (is_fixed<S>) {
+        Vec rows[4];
+#pragma GCC unroll 4
+        for (int h = 0; h < S::H; ++h)
+            rows[h] = head_row(s, m.scalar_heads, S::Fp, h, scalars) + head_row(s, m.vector_heads, S::Cp, h, vectors);
+        sum4_filled(rows, out);
+    } else {
+        by_head(m.scalar_heads, s.H, out, scalars);
+        by_head(m.vector_heads, s.H, spare, vectors);
+        for (int h = 0; h < s.H; h += WIDTH) add_to(out + h, load(spare + h));
     }
-    sum4_filled(rows, out);
 }
 
 // Run `work(shape)` with the fixed shape that fits, or with the model's.

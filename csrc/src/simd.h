@@ -97,6 +97,7 @@ GAQ_INLINE __m128 four_sums(const Vec* a) {
     return _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
 }
 GAQ_INLINE void sum4(const Vec* a, float* out) { _mm_storeu_ps(out, four_sums(a)); }
+GAQ_INLINE void add_sum4(const Vec* a, float* out) { _mm_storeu_ps(out, _mm_add_ps(_mm_loadu_ps(out), four_sums(a))); }
 GAQ_INLINE void sum4_filled(const Vec* a, float* out) { Vec(_mm512_zextps128_ps512(four_sums(a))).store(out); }
 
 #elif defined(GAQ_AVX2)
@@ -165,6 +166,7 @@ GAQ_INLINE __m128 four_sums(const Vec* a) {
     return _mm_add_ps(_mm256_castps256_ps128(q), _mm256_extractf128_ps(q, 1));
 }
 GAQ_INLINE void sum4(const Vec* a, float* out) { _mm_storeu_ps(out, four_sums(a)); }
+GAQ_INLINE void add_sum4(const Vec* a, float* out) { _mm_storeu_ps(out, _mm_add_ps(_mm_loadu_ps(out), four_sums(a))); }
 GAQ_INLINE void sum4_filled(const Vec* a, float* out) { Vec(_mm256_zextps128_ps256(four_sums(a))).store(out); }
 GAQ_INLINE float sum(Vec a) {
     const Vec row[4] = {a, Vec(), Vec(), Vec()};
@@ -227,6 +229,9 @@ GAQ_INLINE Vec square(const double* b, const double* a, int stride, int rows, in
 GAQ_INLINE void sum4(const Vec* a, float* out) {
     for (int k = 0; k < 4; ++k) out[k] = a[k].v;
 }
+GAQ_INLINE void add_sum4(const Vec* a, float* out) {
+    for (int k = 0; k < 4; ++k) out[k] += a[k].v;
+}
 GAQ_INLINE void sum4_filled(const Vec* a, float* out) { sum4(a, out); }
 
 #endif
@@ -235,7 +240,7 @@ GAQ_INLINE void sum4_filled(const Vec* a, float* out) { sum4(a, out); }
 //   inverse_sqrt: within 2 ulp
 //   first, store_first: the first n lanes, zero beyond; nothing beyond is touched
 //   difference, square: b - a, and the sum of its squares over `rows`, of n doubles as floats; n is 8 or more, WIDTH is enough
-//   sum4: out[k] = sum of the lanes of a[k], k = 0..3; sum4_filled writes a whole vector (zero beyond), which can be loaded as
+//   sum4: out[k] = sum of the lanes of a[k], k = 0..3; add_sum4 adds them; sum4_filled writes a whole vector (zero beyond), which can be loaded as
 //   one at once: a load from several stores that are still under way has to wait for all of them
 GAQ_INLINE Vec load(const float* p) { return Vec::load(p); }
 
@@ -270,10 +275,10 @@ GAQ_INLINE Divisor root(Vec a) {
 
 GAQ_INLINE void add_to(float* p, Vec a) { (load(p) + a).store(p); }
 
-// out[k] = sum of the lanes of a[k] for k < count; a and out have room for the next multiple of four.
-GAQ_INLINE void sums(Vec* a, int count, float* out) {
+// out[k] += sum of the lanes of a[k] for k < count; a and out have room for the next multiple of four.
+GAQ_INLINE void add_sums(Vec* a, int count, float* out) {
     for (int k = count; k % 4; ++k) a[k] = Vec();
-    for (int k = 0; k < count; k += 4) sum4(a + k, out + k);
+    for (int k = 0; k < count; k += 4) add_sum4(a + k, out + k);
 }
 
 // e^x within 1 ulp for x from -87 to 88, clamped beyond. Cody-Waite reduction, x = n ln 2 + r, and Cephes' polynomial.

@@ -162,10 +162,8 @@ GAQ_INLINE void finish_atoms_adjoint(const S& s, Job& job, int layer, int begin,
     adjoint(m.layers[layer].output, t.message + at * s.Fp, s.Fp, ConstRows(g.gx + at * s.Fp, s.Fp),
             g.g_message + at * s.Fp, s.Fp, rows, true, z);
     for (int i = begin; m.shape.robust && i < end; ++i) {  // sum over neighbours of a times its gradient, from the messages
-        float *share = g.g_share + size_t(i) * s.Hp, *part = z.small;
         const float *gm = g.g_message + size_t(i) * s.Fp, *message = t.message + size_t(i) * s.Fp;
-        sum_heads(s, m.scalar_heads, s.Fp, share, [&](int c) { return load(gm + c) * load(message + c); });
-        sum_heads(s, m.vector_heads, s.Cp, part, [&](int c) {
+        sum_both(s, m, g.g_share + size_t(i) * s.Hp, z.small, [&](int c) { return load(gm + c) * load(message + c); }, [&](int c) {
             Vec total;
 #pragma GCC unroll 24
             for (int k = 0; k < s.M; ++k) {
@@ -174,7 +172,6 @@ GAQ_INLINE void finish_atoms_adjoint(const S& s, Job& job, int layer, int begin,
             }
             return total;
         });
-        for (int h = 0; h < s.H; ++h) share[h] += part[h];
     }
     clear(g.g_query + at * s.Fp, size_t(rows) * s.Fp);
     clear(g.g_key + at * s.Fp, size_t(rows) * s.Fp);

@@ -33,7 +33,6 @@ public:
 
 private:
     void allocate(int atoms, int pairs, int tasks);
-    void connect(int atoms, int pairs, int tasks);
     Scratch scratch();
     template <class Phase> void over_atoms(const Phase& phase);
     template <class Phase> void over_pairs(const Phase& phase);

@@ -23,8 +23,8 @@ from gaq.audit import (
 )
 from gaq.data import Frames
 from gaq.errors import ConfigError, DataError, GaqError
-from gaq.graph import Structure
 from gaq.metrics.calculators import CalculatorPredictor
+from gaq.structure import Structure
 
 SHORT = Plan(replicas=2, picoseconds=0.02, frames=2, loops=2)
 FIGURES = ("force_fd_meV_A", "lambda_antisymmetry", "loop_work_relative", "nve_drift_meV_atom_ps", "nve_drift_stderr",

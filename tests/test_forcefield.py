@@ -20,9 +20,10 @@ from tiny import SHAPES, calibration, cluster, crystal, forcefield, named, predi
 
 from gaq.errors import GaqError, ModelFileError, OutputError, SpeciesError, StructureError
 from gaq.forcefield import FORMAT_VERSION, ForceField, _digest, load
-from gaq.graph import Structure, build_graph
+from gaq.graph import build_graph
 from gaq.nn.model import ModelConfig, Transformer
 from gaq.recipe import RECIPES
+from gaq.structure import Structure
 from gaq.transform import build
 
 

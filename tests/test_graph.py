@@ -9,8 +9,9 @@ from tiny import cluster, crystal
 from toys import molecule
 
 from gaq.errors import StructureError
-from gaq.graph import Graph, Structure, build_graph, collate
+from gaq.graph import Graph, build_graph, collate
 from gaq.so3 import random_rotations
+from gaq.structure import Structure
 
 
 def by_hand(structure: Structure, cutoff: float) -> set[tuple[int, int, int, int, int]]:

@@ -8,9 +8,10 @@ from ase.build import molecule
 from numpy.typing import ArrayLike
 
 from gaq.forcefield import ForceField
-from gaq.graph import Graph, Prediction, Structure, build_graph, collate
+from gaq.graph import Graph, Prediction, build_graph, collate
 from gaq.nn.model import ModelConfig, Transformer
 from gaq.recipe import RECIPES
+from gaq.structure import Structure
 from gaq.transform import freeze, prepare
 
 CUTOFF = 4.0

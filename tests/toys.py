@@ -5,7 +5,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from gaq.graph import Graph, Prediction, Structure, build_graph
+from gaq.graph import Graph, Prediction, build_graph
+from gaq.structure import Structure
 
 
 class Toy:

@@ -10,16 +10,17 @@ if TYPE_CHECKING:
     from gaq.data import Frames, KeyMap, load_frames
     from gaq.errors import GaqError
     from gaq.forcefield import ForceField, load
-    from gaq.graph import Graph, Prediction, Structure
+    from gaq.graph import Graph, Prediction
     from gaq.metrics.equivariance import local_equivariance_error
     from gaq.recipe import Recipe, Rule
+    from gaq.structure import Structure
     from gaq.train import Optimization, quantize, train
 
 __all__ = ["ForceField", "Frames", "GaqError", "Graph", "KeyMap", "Optimization", "Prediction", "Recipe", "Rule",
            "Structure", "load", "load_frames", "local_equivariance_error", "quantize", "train"]
 
 _HOMES = {"gaq.data": ("Frames", "KeyMap", "load_frames"), "gaq.errors": ("GaqError",),
-          "gaq.forcefield": ("ForceField", "load"), "gaq.graph": ("Graph", "Prediction", "Structure"),
+          "gaq.forcefield": ("ForceField", "load"), "gaq.graph": ("Graph", "Prediction"), "gaq.structure": ("Structure",),
           "gaq.metrics.equivariance": ("local_equivariance_error",), "gaq.recipe": ("Recipe", "Rule"),
           "gaq.train.fit": ("quantize", "train"), "gaq.train.config": ("Optimization",)}
 

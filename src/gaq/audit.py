@@ -17,12 +17,13 @@ from gaq.engine.backend import on_backend
 from gaq.engine.dynamics import simulate_replicas
 from gaq.errors import ConfigError, DataError
 from gaq.forcefield import ForceField
-from gaq.graph import Predictor, Structure, build_graph
+from gaq.graph import Predictor, build_graph
 from gaq.metrics.conservation import replica_drift
 from gaq.metrics.finite_differences import force_error_by_differences
 from gaq.metrics.jacobian import jacobian_antisymmetry
 from gaq.metrics.loops import relative_loop_work
 from gaq.metrics.nve import Replicas
+from gaq.structure import Structure
 
 FORMAT, FORMAT_VERSION = "gaq-audit", 1
 MD_GRADE, SCREENING_GRADE, NOT_DECIDED = "MD-grade", "screening-grade", "not decided"

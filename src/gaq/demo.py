@@ -14,9 +14,9 @@ from gaq.data.label import label, structure_from
 from gaq.evaluate import evaluate
 from gaq.files import write_atomically
 from gaq.forcefield import ForceField, load
-from gaq.graph import Structure
 from gaq.md.drivers import run_md
 from gaq.report.page import write_page
+from gaq.structure import Structure
 from gaq.train import DataConfig, Optimization, TrainConfig, quantize, train
 from gaq.train.checkpoint import Progress
 from gaq.train.config import LOW_BIT, ModelShape

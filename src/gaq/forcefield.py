@@ -17,9 +17,10 @@ from torch import Tensor
 
 from gaq.errors import GaqError, ModelFileError, SpeciesError, StructureError, did_you_mean
 from gaq.files import write_atomically
-from gaq.graph import Graph, Prediction, Predictor, Structure, build_graph
+from gaq.graph import Graph, Prediction, Predictor, build_graph
 from gaq.nn.model import ModelConfig, Transformer
 from gaq.recipe import Recipe
+from gaq.structure import Structure
 from gaq.transform import build, freeze, saturation, single_quantizers
 
 if TYPE_CHECKING:

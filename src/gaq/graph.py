@@ -1,7 +1,7 @@
-"""Structures, graphs and predictions: the values that every layer exchanges. Units are eV, Å and eV/Å.
+"""Graphs and predictions: the values that every layer exchanges. Units are eV, Å and eV/Å.
 
-A `Structure` is what a file holds (numpy, no edges); `build_graph` adds the neighbour list (vesin); `collate` puts
-several graphs side by side, so that a batch is one larger graph without edges between its members.
+`build_graph` adds the neighbour list (vesin) to a `Structure`; `collate` puts several graphs side by side, so that a
+batch is one larger graph without edges between its members.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,84 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import vesin
-from ase.data import chemical_symbols
-from ase.formula import Formula
 from numpy.typing import NDArray
 from torch import Tensor
 
 from gaq.errors import StructureError
-
-MIN_DISTANCE = 0.05  # Å; below it two atoms are taken to be at one place
-
-
-@dataclass(frozen=True, eq=False)
-class Structure:
-    """One arrangement of atoms, with reference labels where they are known.
-
-    Args:
-        species: atomic numbers, shape (atoms,).
-        positions: coordinates in Å, shape (atoms, 3).
-        cell: lattice vectors as rows in Å, shape (3, 3); zero where there is no periodicity.
-        pbc: periodicity along each lattice vector.
-        energy: reference energy in eV, or None.
-        forces: reference forces in eV/Å, shape (atoms, 3), or None.
-
-    Raises:
-        StructureError: no atoms, arrays of the wrong length, values that are not finite, an unknown atomic number, or a
-            periodic direction without a lattice vector.
-    """
-
-    species: NDArray[np.int64]
-    positions: NDArray[np.float64]
-    cell: NDArray[np.float64] | None = None
-    pbc: tuple[bool, bool, bool] = (False, False, False)
-    energy: float | None = None
-    forces: NDArray[np.float64] | None = None
-
-    def __post_init__(self) -> None:
-        species = np.asarray(self.species)
-        positions = np.array(self.positions, dtype=np.float64)
-        if species.ndim != 1 or len(species) == 0:
-            raise StructureError(f"a structure needs at least one atom; species has shape {species.shape}")
-        if positions.shape != (len(species), 3):
-            raise StructureError(f"positions must have shape ({len(species)}, 3) for {len(species)} species, "
-                                 f"not {positions.shape}")
-        if not np.issubdtype(species.dtype, np.integer) or species.min() < 1 or species.max() >= len(chemical_symbols):
-            raise StructureError("species must be atomic numbers from 1 to 118 (integers); "
-                                 f"given {np.unique(species)[:5]} of type {species.dtype}")
-        _finite("positions", positions, "Å")
-        if self.energy is not None and not np.isfinite(self.energy):
-            raise StructureError(f"the reference energy is {self.energy}; remove the frame or repair its label")
-        forces = self.forces
-        if forces is not None:
-            forces = np.array(forces, dtype=np.float64)
-            if forces.shape != positions.shape:
-                raise StructureError(f"forces must have shape {positions.shape} as the positions, not {forces.shape}")
-            _finite("forces", forces, "eV/Å")
-        cell = np.zeros((3, 3)) if self.cell is None else np.array(self.cell, dtype=np.float64)
-        if cell.shape != (3, 3):
-            raise StructureError(f"cell must have shape (3, 3), not {cell.shape}")
-        _finite("cell", cell, "Å")
-        pbc = tuple(bool(p) for p in self.pbc)
-        if len(pbc) != 3:
-            raise StructureError(f"pbc needs one value for each lattice vector (3), not {len(pbc)}")
-        if any(pbc):
-            for axis in range(3):
-                if pbc[axis] and np.linalg.norm(cell[axis]) < MIN_DISTANCE:
-                    raise StructureError(f"pbc is set along lattice vector {axis}, but its length is 0; give a cell")
-            if all(pbc) and abs(np.linalg.det(cell)) < MIN_DISTANCE**3:
-                raise StructureError("the cell has no volume: its lattice vectors are linearly dependent")
-        for name, value in (("species", species.astype(np.int64)), ("positions", positions), ("cell", cell),
-                            ("pbc", pbc), ("forces", forces)):
-            object.__setattr__(self, name, value)
-
-    def __len__(self) -> int:
-        return len(self.species)
-
-    @property
-    def formula(self) -> str:
-        """Chemical formula in Hill order."""
-        return Formula.from_list([chemical_symbols[z] for z in self.species]).format("hill")
+from gaq.structure import MIN_DISTANCE, Structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,13 +158,6 @@ def collate(graphs: Sequence[Graph]) -> Graph:
         energy=joined(g.energy for g in graphs),
         forces=joined(g.forces for g in graphs),
     )
-
-
-def _finite(name: str, values: NDArray[np.float64], unit: str) -> None:
-    bad = ~np.isfinite(values)
-    if bad.any():
-        row = int(np.argwhere(bad)[0][0])
-        raise StructureError(f"{name} must be finite numbers in {unit}; row {row} is {values[row]}")
 
 
 def _filled(cell: NDArray[np.float64], pbc: tuple[bool, bool, bool]) -> NDArray[np.float64]:

@@ -53,7 +53,7 @@ def test_nve_with_a_model_of_screening_grade_warns(place):
 
 
 def test_a_calculator_is_audited(place):
-    from gaq.graph import Structure
+    from gaq.structure import Structure
 
     write_frames(place / "copper.extxyz", [Structure(species=[29, 29], positions=[[0, 0, 0], [0, 0, 2.4]])])
     done = invoke("audit", "--calculator", "factories:make", "--data", "copper.extxyz", *SHORT)

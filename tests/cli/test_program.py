@@ -12,7 +12,7 @@ from invocation import invoke, one_error
 
 import gaq.forcefield
 from gaq.data import write_frames
-from gaq.graph import Structure
+from gaq.structure import Structure
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from gaq.data.extxyz import read_frames, write_frames
 from gaq.data.units import KeyMap
 from gaq.errors import DataError, OutputError
-from gaq.graph import Structure
+from gaq.structure import Structure
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False, width=64)
 

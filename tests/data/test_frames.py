@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gaq.data.frames import Frames, check_training_size
 from gaq.errors import DataError
-from gaq.graph import Structure
+from gaq.structure import Structure
 
 
 def some(count: int, origin: str = "file") -> Frames:

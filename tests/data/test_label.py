@@ -13,7 +13,7 @@ from ase.io import write
 from gaq.data import label as module
 from gaq.data.label import label, relabel, structure_from
 from gaq.errors import DataError
-from gaq.graph import Structure
+from gaq.structure import Structure
 
 pytest.importorskip("tblite", reason="tblite has no wheel for this platform")
 

@@ -9,7 +9,7 @@ from ase.build import molecule
 
 from gaq.data import Frames, KeyMap, load_frames, write_frames
 from gaq.errors import DataError
-from gaq.graph import Structure
+from gaq.structure import Structure
 
 
 @pytest.fixture(autouse=True)

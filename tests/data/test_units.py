@@ -7,7 +7,7 @@ from ase.units import Bohr, Hartree, kcal, kJ, mol
 
 from gaq.data.units import KeyMap, all_electron_energy, check_units
 from gaq.errors import ConfigError, DataError
-from gaq.graph import Structure
+from gaq.structure import Structure
 
 
 def frames(name: str = "CH3CH2OH", length: float = 1.0, force: float = 1.2, energy: float = -4209.5) -> list[Structure]:

@@ -13,10 +13,10 @@ from gaq.engine.dynamics import SAMPLED, SKIN, Bath, NativeDynamics, simulate_re
 from gaq.engine.native import NativeForceField
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField
-from gaq.graph import Structure
 from gaq.md.drivers import UnstableTrajectory, run_md
 from gaq.metrics import nve
 from gaq.recipe import RECIPES
+from gaq.structure import Structure
 
 FS = units.fs
 

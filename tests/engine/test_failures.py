@@ -13,7 +13,8 @@ from gaq.engine.blob import ENTRY, HEADER, lower
 from gaq.engine.errors import BadBlob, EngineError, EngineMissing, NoSuchInstructionSet
 from gaq.engine.native import NativeEngine, NativeForceField
 from gaq.errors import GaqError, SpeciesError, StructureError
-from gaq.graph import Structure, build_graph
+from gaq.graph import build_graph
+from gaq.structure import Structure
 
 BLOB = lower(forcefield("l1", "w4a8").model).data
 

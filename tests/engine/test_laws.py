@@ -11,9 +11,10 @@ from tiny import ALIGNED, CUTOFF, FORCE, SHAPES, at, calibration, cluster, cryst
 
 from gaq.engine.native import NativeForceField
 from gaq.forcefield import ForceField
-from gaq.graph import Structure, build_graph, collate
+from gaq.graph import build_graph, collate
 from gaq.recipe import RECIPES
 from gaq.so3 import random_rotations
+from gaq.structure import Structure
 from gaq.transform import freeze, prepare
 
 ROTATIONS = random_rotations(12, torch.Generator().manual_seed(3))

@@ -5,8 +5,8 @@ import pytest
 import torch
 from tiny import MODELS, cluster, crystal, forcefield, named, predict
 
-from gaq.graph import Structure
 from gaq.recipe import RECIPES
+from gaq.structure import Structure
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

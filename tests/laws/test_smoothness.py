@@ -8,9 +8,10 @@ import torch
 from tiny import CUTOFF, FORCE, MODELS, SHAPES, SMOOTH, SPECIES, at, cluster, float_model, forcefield, predict
 
 from gaq.forcefield import ForceField
-from gaq.graph import Prediction, Structure, collate
+from gaq.graph import Prediction, collate
 from gaq.nn.model import Transformer
 from gaq.recipe import RECIPES
+from gaq.structure import Structure
 
 
 def at_distance(structure: Structure, atom: int, distance: float) -> Structure:

@@ -25,11 +25,12 @@ from tiny import (
 )
 
 from gaq.forcefield import ForceField
-from gaq.graph import Graph, Structure, collate
+from gaq.graph import Graph, collate
 from gaq.quant.direction import FibonacciCodebook, IcosahedralCodebook, KMeansCodebook, OctahedralMap
 from gaq.quant.vectors import MDDQ, Components
 from gaq.recipe import RECIPES
 from gaq.so3 import axis_rotation, random_rotations
+from gaq.structure import Structure
 from gaq.transform import freeze, prepare
 
 EXACT = 1e-10  # eV and eV/Å, of forces of 1 eV/Å

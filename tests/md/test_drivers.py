@@ -15,9 +15,10 @@ from ase.calculators.lj import LennardJones as AseLennardJones
 from toys import Broken, LennardJones, Springs, molecule
 
 from gaq.errors import ConfigError, DataError, Interrupted, OutputError, SpeciesError, StructureError
-from gaq.graph import Prediction, Structure
+from gaq.graph import Prediction
 from gaq.md.calculator import GaqCalculator, atoms_of
 from gaq.md.drivers import UnstableTrajectory, run_md
+from gaq.structure import Structure
 
 FAST = {"steps": 30, "every": 5, "temperature_K": 200.0}
 

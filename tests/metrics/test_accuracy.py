@@ -7,8 +7,9 @@ import pytest
 from toys import Broken, Springs, molecule
 
 from gaq.errors import ConfigError, DataError, GaqError
-from gaq.graph import Prediction, Structure, collate
+from gaq.graph import Prediction, collate
 from gaq.metrics.accuracy import accuracy
+from gaq.structure import Structure
 
 
 def labelled(energy_error: float = 0.0, force_error: float = 0.0) -> Structure:

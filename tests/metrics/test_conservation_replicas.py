@@ -10,9 +10,10 @@ from tiny import crystal, forcefield
 from toys import Broken, Curl, LennardJones, Springs, molecule
 
 from gaq.errors import ConfigError, GaqError
-from gaq.graph import Structure, build_graph
+from gaq.graph import build_graph
 from gaq.metrics.conservation import replica_drift
 from gaq.metrics.nve import SKIN, _Neighbours, simulate_replicas, thermal_velocities
+from gaq.structure import Structure
 
 TETRAHEDRON = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 1.2 / 8**0.5  # edges of 1.2 Å
 CARBONS = Structure(species=np.array([6, 6, 6, 6]), positions=TETRAHEDRON)

@@ -7,8 +7,9 @@ from tiny import cluster, forcefield
 from toys import Curl, LennardJones, Springs, molecule
 
 from gaq.errors import ConfigError
-from gaq.graph import Structure, collate
+from gaq.graph import collate
 from gaq.metrics.jacobian import force_jacobian, jacobian_antisymmetry
+from gaq.structure import Structure
 
 CURL = 0.2  # eV/Å²
 

@@ -9,8 +9,8 @@ from tiny import cluster, forcefield
 from toys import Curl, LennardJones, Springs, molecule
 
 from gaq.errors import ConfigError
-from gaq.graph import Structure
 from gaq.metrics.loops import loop_work, random_plane, relative_loop_work
+from gaq.structure import Structure
 
 
 @pytest.mark.parametrize("toy", [Springs(), LennardJones(sigma=1.0)])

@@ -14,7 +14,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from gaq.bench.systems import System
 from gaq.errors import GaqError
-from gaq.graph import Structure
+from gaq.structure import Structure
 
 FOREIGN = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError,
            TypeError, ValueError)  # what code that is not ours may raise

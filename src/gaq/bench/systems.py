@@ -9,9 +9,10 @@ from ase.build import molecule
 
 from gaq.errors import ConfigError
 from gaq.forcefield import ForceField
-from gaq.graph import Graph, Structure, build_graph, collate
+from gaq.graph import Graph, build_graph, collate
 from gaq.nn.model import Transformer
 from gaq.recipe import RECIPES
+from gaq.structure import Structure
 
 WATER, SPACING = (8, 1, 1), 3.1  # Å between the molecules of a grid, as in the liquid
 RING, HYDROGEN, AZO, ANCHOR = 1.39, 1.08, 1.25, 1.42  # Å: C-C, C-H, N=N, C-N

@@ -12,7 +12,7 @@ from gaq.errors import ConfigError, DataError, GaqError, Interrupted
 
 if TYPE_CHECKING:
     from gaq.data import Frames
-    from gaq.graph import Structure
+    from gaq.structure import Structure
 
 
 def get(

@@ -20,7 +20,7 @@ from ase.io.formats import UnknownFileTypeError
 from gaq.data.units import KeyMap
 from gaq.errors import DataError, StructureError, did_you_mean
 from gaq.files import write_atomically
-from gaq.graph import Structure
+from gaq.structure import Structure
 
 # What the readers of ASE raise for damaged or foreign files; OSError covers XYZError and truncated archives.
 _UNREADABLE = (UnknownFileTypeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError,

@@ -9,7 +9,7 @@ from typing import Literal, overload
 import numpy as np
 
 from gaq.errors import DataError
-from gaq.graph import Structure
+from gaq.structure import Structure
 
 RMD17_LIMIT = 1000
 

@@ -19,7 +19,7 @@ from gaq.data.chains import Job, flatten, read_frame, write_job
 from gaq.data.extxyz import read_atoms, unlabelled
 from gaq.data.levels import find_level
 from gaq.errors import DataError, did_you_mean
-from gaq.graph import Structure
+from gaq.structure import Structure
 
 COMMON_NAMES = {"ethanol": "CH3CH2OH", "methanol": "CH3OH", "water": "H2O", "methane": "CH4", "ammonia": "NH3",
                 "benzene": "C6H6", "acetone": "CH3COCH3", "propane": "C3H8", "ethane": "C2H6"}

@@ -18,7 +18,7 @@ from gaq.data.frames import Frames
 from gaq.data.npz import read_arrays
 from gaq.data.units import ENERGY_UNITS
 from gaq.errors import DataError, did_you_mean
-from gaq.graph import Structure
+from gaq.structure import Structure
 
 ENERGIES = ("U0", "U", "H", "G", "homo", "lumo", "gap", "zpve")
 COMPACT, ARCHIVE, FOLDER = "qm9_130831_compact.npz", "dsgdb9nsd.xyz.tar.bz2", "dsgdb9nsd.xyz"

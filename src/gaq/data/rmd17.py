@@ -17,7 +17,7 @@ from gaq.data.frames import RMD17_LIMIT, Frames, Origin
 from gaq.data.npz import read_arrays
 from gaq.data.units import ENERGY_UNITS, all_electron_energy
 from gaq.errors import DataError, StructureError, did_you_mean
-from gaq.graph import Structure
+from gaq.structure import Structure
 
 MOLECULES = ("aspirin", "azobenzene", "benzene", "ethanol", "malonaldehyde", "naphthalene", "paracetamol", "salicylic",
              "toluene", "uracil")

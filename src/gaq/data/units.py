@@ -8,7 +8,8 @@ from ase import units
 from ase.data import covalent_radii
 
 from gaq.errors import ConfigError, DataError, StructureError, did_you_mean
-from gaq.graph import Structure, build_graph
+from gaq.graph import build_graph
+from gaq.structure import Structure
 
 ENERGY_UNITS = {"eV": 1.0, "kcal/mol": units.kcal / units.mol, "kJ/mol": units.kJ / units.mol, "Ha": units.Hartree,
                 "meV": 1e-3}

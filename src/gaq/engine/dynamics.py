@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from gaq.engine.library import Dynamics
 from gaq.engine.native import NativeForceField
 from gaq.errors import GaqError, StructureError
-from gaq.graph import Graph, Predictor, Structure, build_graph, collate
+from gaq.graph import Graph, Predictor, build_graph, collate
 from gaq.metrics import nve
 from gaq.metrics.nve import Replicas
+from gaq.structure import Structure
 
 SKIN = 0.6  # Å
 SAMPLED = 5  # steps between samples of `simulate_replicas`

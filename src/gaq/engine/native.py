@@ -13,7 +13,8 @@ from gaq.engine.errors import BY_STATUS, EngineError
 from gaq.engine.library import Dynamics, Facts, library
 from gaq.errors import StructureError
 from gaq.forcefield import ForceField, check_graph
-from gaq.graph import Graph, Prediction, Structure, build_graph
+from gaq.graph import Graph, Prediction, build_graph
+from gaq.structure import Structure
 
 if TYPE_CHECKING:
     from gaq.engine.dynamics import State

@@ -10,8 +10,8 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from gaq.errors import StructureError
-from gaq.graph import Structure
 from gaq.metrics.batches import checked_prediction
+from gaq.structure import Structure
 
 if TYPE_CHECKING:
     from gaq.engine.native import NativeForceField

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from gaq.engine.dynamics import Bath, NativeDynamics, State
 from gaq.engine.native import NativeForceField
 from gaq.errors import ConfigError, DataError, GaqError, Interrupted, did_you_mean
-from gaq.graph import Structure
 from gaq.md.calculator import GaqCalculator, atoms_of, structure_of
 from gaq.md.trajectory import Frame, Sample, Trajectory
 from gaq.metrics.conservation import Drift, energy_drift
+from gaq.structure import Structure
 
 if TYPE_CHECKING:
     from gaq.forcefield import ForceField

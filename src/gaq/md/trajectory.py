@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gaq.errors import DataError, OutputError
 from gaq.files import output_error
-from gaq.graph import Structure
+from gaq.structure import Structure
 
 COLUMNS = "species:S:1:pos:R:3:momenta:R:3:forces:R:3"
 FIELD = re.compile(r'(\w+)=("[^"]*"|\S+)')

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaq.errors import DataError
-from gaq.graph import Graph, Predictor, Structure, collate
+from gaq.graph import Graph, Predictor, collate
 from gaq.metrics.batches import batches, checked_prediction, single_graphs, unlabelled
+from gaq.structure import Structure
 
 MEV = 1000.0  # meV per eV
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import torch
 
 from gaq.errors import ConfigError, GaqError
-from gaq.graph import Graph, Prediction, Predictor, Structure, build_graph
+from gaq.graph import Graph, Prediction, Predictor, build_graph
+from gaq.structure import Structure
 
 
 def single_graphs(

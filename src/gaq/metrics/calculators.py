@@ -6,8 +6,9 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
 
 from gaq.errors import ConfigError
-from gaq.graph import MIN_DISTANCE, Graph, Prediction
+from gaq.graph import Graph, Prediction
 from gaq.metrics.batches import single_graphs
+from gaq.structure import MIN_DISTANCE
 
 
 class CalculatorPredictor:

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gaq.errors import ConfigError, DataError
-from gaq.graph import Graph, Predictor, Structure, collate
+from gaq.graph import Graph, Predictor, collate
 from gaq.metrics.batches import checked_prediction, single_graphs, unlabelled
 from gaq.so3 import axis_rotation, random_rotations
+from gaq.structure import Structure
 
 MEV = 1000.0  # meV per eV
 RESAMPLES = 2000  # of the bootstrap

@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from gaq.errors import ConfigError
-from gaq.graph import Predictor, Structure, build_graph, collate
+from gaq.graph import Predictor, build_graph, collate
 from gaq.metrics.batches import checked_prediction
+from gaq.structure import Structure
 
 RADIUS = 0.05  # Å
 POINTS = 48

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gaq.errors import ConfigError, GaqError
-from gaq.graph import Graph, Predictor, Structure, build_graph, collate
+from gaq.graph import Graph, Predictor, build_graph, collate
 from gaq.metrics.batches import checked_prediction
+from gaq.structure import Structure
 
 SKIN = 0.5  # Å; candidates beyond the cutoff are kept, and left out of the graph until they come within it
 HOTTEST = 1000.0, 10.0  # a replica has exploded above 1000 K + 10 times the temperature asked for

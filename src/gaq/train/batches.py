@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from gaq.errors import DataError
-from gaq.graph import Graph, Structure, build_graph, collate
+from gaq.graph import Graph, build_graph, collate
 from gaq.so3 import random_rotations
+from gaq.structure import Structure
 from gaq.train.workers import ALONE, Workers
 
 

@@ -16,9 +16,10 @@ from gaq.data import Frames, check_training_size, load_frames
 from gaq.engine.backend import on_backend
 from gaq.errors import ConfigError, DataError
 from gaq.forcefield import ForceField, frozen, load
-from gaq.graph import Graph, Prediction, Structure, build_graph, collate
+from gaq.graph import Graph, Prediction, build_graph, collate
 from gaq.nn.model import Transformer
 from gaq.recipe import RECIPES, Recipe, Schedule, load_recipe
+from gaq.structure import Structure
 from gaq.train.batches import fit_offsets, force_scale, labelled_graphs
 from gaq.train.checkpoint import Progress
 from gaq.train.config import Optimization, TrainConfig

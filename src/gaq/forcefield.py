@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+import gaq.threads  # noqa: F401 - PyTorch in a forked child must not wait for threads that stayed behind
 from gaq.errors import GaqError, ModelFileError, SpeciesError, StructureError, did_you_mean
 from gaq.files import write_atomically
 from gaq.graph import Graph, Prediction, Predictor, build_graph
@@ -82,10 +83,7 @@ class ForceField:
         if stress and not bool((torch.linalg.det(graph.cell).abs() > 0).all()):
             raise StructureError("stress needs a cell that is periodic in three directions")
         prediction = self.model(graph.to(self.device), stress=stress)
-        if not bool(torch.isfinite(prediction.forces).all() & torch.isfinite(prediction.energy).all()):
-            raise GaqError("the model gives an energy or force that is not finite; the geometry is far outside of what it "
-                           "was trained on (atoms too close?), or the model is damaged")
-        return prediction.mapped(Tensor.cpu)
+        return check_finite(prediction.mapped(Tensor.cpu))
 
     __call__ = predict
 
@@ -235,3 +233,16 @@ def check_graph(graph: Graph, known: tuple[int, ...]) -> None:
         names = ", ".join(chemical_symbols[z] for z in unknown)
         raise SpeciesError(f"the model does not know {names}; it was trained on "
                            f"{', '.join(chemical_symbols[z] for z in known)}. Use or train another model")
+
+
+def check_finite(prediction: Prediction) -> Prediction:
+    """Return a prediction whose energies, forces and stress are all finite.
+
+    Raises:
+        GaqError: one is not.
+    """
+    for name, values in (("energy", prediction.energy), ("force", prediction.forces), ("stress", prediction.stress)):
+        if values is not None and not bool(torch.isfinite(values).all()):
+            raise GaqError(f"the model gives a value of {name} that is not finite; the geometry is far outside of what it "
+                           "was trained on (atoms too close?), or the model is damaged")
+    return prediction

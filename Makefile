@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install test sanitize demo lint results clean
+.PHONY: install test sanitize sanitize-threads demo lint results clean
 
 install: .venv/installed
 
@@ -21,12 +21,20 @@ lint: install
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-# The engine's native tests under AddressSanitizer and UBSan; needs cmake and a C++ compiler.
+# The engine's native tests under AddressSanitizer and UBSan, and its threads under ThreadSanitizer; needs cmake and a C++
+# compiler.
 sanitize: install
 	cmake -S csrc -B build/sanitize -DGAQ_SANITIZE=ON
 	cmake --build build/sanitize --parallel
 	$(BIN)/python tests/engine/write_blobs.py build/sanitize
+	for test in build/sanitize/test_*; do $$test || exit 1; done
 	build/sanitize/stress build/sanitize/*.blob
+
+sanitize-threads: install
+	cmake -S csrc -B build/threads -DGAQ_TSAN=ON
+	cmake --build build/threads --parallel --target stress
+	$(BIN)/python tests/engine/write_blobs.py build/threads
+	build/threads/stress build/threads/robust-w4a8.blob
 
 demo: install
 	$(BIN)/gaq demo --out demo

@@ -10,6 +10,7 @@ import typer
 from gaq.cli import options
 from gaq.cli.terminal import Unit, meter, show
 from gaq.errors import ConfigError
+from gaq.threads import MOST_THREADS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,12 +87,13 @@ def thread_counts(text: str) -> tuple[int, ...]:
     """Return the numbers in "1,2".
 
     Raises:
-        ConfigError: something that is no positive whole number.
+        ConfigError: something that is no number of threads.
     """
     names = _names(text)
-    wrong = [name for name in names if not name.isdecimal() or int(name) < 1]
+    wrong = [name for name in names if not (name.isdecimal() and len(name) < 9 and 1 <= int(name) <= MOST_THREADS)]
     if wrong or not names:
-        raise ConfigError(f"--threads takes positive whole numbers separated by commas, such as 1,2; given {text!r}")
+        raise ConfigError(f"--threads takes whole numbers from 1 to {MOST_THREADS} separated by commas, such as 1,2; "
+                          f"given {text[:80]!r}")
     return tuple(int(name) for name in names)
 
 

@@ -8,6 +8,7 @@ import typer
 
 from gaq.errors import ConfigError, OutputError
 from gaq.files import output_error
+from gaq.threads import MOST_THREADS
 
 if TYPE_CHECKING:
     from gaq.data import KeyMap
@@ -21,7 +22,7 @@ Data = Annotated[str, typer.Option("--data", metavar="SRC", help=f"Reference fra
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Start of the random numbers.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.", rich_help_panel=COMPUTING)]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, rich_help_panel=COMPUTING, help=(
+Threads = Annotated[int | None, typer.Option("--threads", min=1, max=MOST_THREADS, rich_help_panel=COMPUTING, help=(
     "CPU threads; PyTorch chooses otherwise."))]
 EnergyKey = Annotated[str, typer.Option("--energy-key", rich_help_panel=LABELS, help="Name of the energy, or none.")]
 ForcesKey = Annotated[str, typer.Option("--forces-key", rich_help_panel=LABELS, help="Name of the forces, or none.")]

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gaq.data import KeyMap
 from gaq.errors import ConfigError, did_you_mean
 from gaq.nn.model import ModelConfig
+from gaq.threads import MOST_THREADS
 
 
 class _Strict(BaseModel):
@@ -119,7 +120,7 @@ class TrainConfig(_Strict):
         start: a float model file to go on from; its shape, offsets and scale then stand, and `model` is not looked at.
         out: folder of the run: model.safetensors, checkpoint.safetensors, log.csv, TensorBoard events.
         device: "cpu", "cuda", ...
-        threads: CPU threads; None leaves PyTorch's choice.
+        threads: CPU threads, at most 256; None leaves PyTorch's choice.
     """
 
     data: DataConfig
@@ -128,7 +129,7 @@ class TrainConfig(_Strict):
     start: str | None = None
     out: str
     device: str = "cpu"
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=MOST_THREADS)
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> TrainConfig:

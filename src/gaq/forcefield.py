@@ -20,6 +20,7 @@ from gaq.errors import GaqError, ModelFileError, SpeciesError, StructureError, d
 from gaq.files import write_atomically
 from gaq.graph import Graph, Prediction, Predictor, build_graph
 from gaq.nn.model import ModelConfig, Transformer
+from gaq.nn.overflow import overflow_told
 from gaq.recipe import Recipe
 from gaq.structure import Structure
 from gaq.transform import build, freeze, saturation, single_quantizers
@@ -82,7 +83,8 @@ class ForceField:
         check_graph(graph, self.species)
         if stress and not bool((torch.linalg.det(graph.cell).abs() > 0).all()):
             raise StructureError("stress needs a cell that is periodic in three directions")
-        prediction = self.model(graph.to(self.device), stress=stress)
+        with overflow_told(self.model):
+            prediction = self.model(graph.to(self.device), stress=stress)
         return check_finite(prediction.mapped(Tensor.cpu))
 
     __call__ = predict

@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Iterable
 
-
 LONGEST = 500  # characters of a message: it names what was given, and that may be a whole file
 
 

@@ -3,9 +3,18 @@
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 500  # characters of a message: it names what was given, and that may be a whole file
+
 
 class GaqError(Exception):
     """Base of every error that gaq raises on purpose; the command line prints it as one line, without a traceback."""
+
+    def __str__(self) -> str:
+        """Return the message as one printable line; of one that is too long, its beginning and its end."""
+        text = super().__str__()
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST * 2 // 3]} [...] {text[-LONGEST // 4 :]}"
+        return "".join(c if c.isprintable() else " " for c in text)
 
 
 class StructureError(GaqError, ValueError):

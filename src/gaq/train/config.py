@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from gaq.data import KeyMap
 from gaq.errors import ConfigError, did_you_mean
-from gaq.nn.model import ModelConfig
+from gaq.nn.model import ModelShape
 
 
 class _Strict(BaseModel):
@@ -91,26 +91,6 @@ LOW_BIT = Optimization(steps=6000, learning_rate=7e-4, energy_weight=0.2, warmup
 weights that jump between two codes have an average at the edge between them, which rounds to either."""
 
 
-class ModelShape(_Strict):
-    """Shape of the model; as `gaq.nn.model.ModelConfig`, the species come from the data."""
-
-    cutoff: float = Field(default=5.0, gt=0)
-    scalars: int = 64
-    vectors: int = 32
-    max_degree: int = 2
-    heads: int = 4
-    layers: int = 3
-    radial_functions: int = 16
-    filter_width: int = 32
-    basis: Literal["bessel", "gaussian", "bernstein"] = "bessel"
-    envelope: Literal["polynomial", "cosine"] = "polynomial"
-    attention: Literal["robust", "so3krates"] = "robust"
-
-    def with_species(self, species: tuple[int, ...]) -> ModelConfig:
-        """Return the configuration of the model."""
-        return ModelConfig(species=species, **self.model_dump())
-
-
 class TrainConfig(_Strict):
     """A training run.
 
@@ -157,9 +137,7 @@ def validated(data: dict[str, Any], where: str) -> TrainConfig:
         ConfigError: as for `load_config`.
     """
     try:
-        config = TrainConfig.model_validate(data)
-        config.model.with_species((1,))  # shapes that do not fit are found before hours of training
-        return config
+        return TrainConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_first(error)}") from error
 

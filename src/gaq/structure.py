@@ -8,8 +8,7 @@ from ase.formula import Formula
 from numpy.typing import ArrayLike, NDArray
 
 from gaq.errors import StructureError
-
-MIN_DISTANCE = 0.05  # Å; below it two atoms are taken to be at one place
+from gaq.lattice import LARGEST, check_lattice
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +31,8 @@ class Structure:
         weight: of the frame in training, relative to others.
 
     Raises:
-        StructureError: no atoms, arrays of the wrong length, values that are not finite, an unknown atomic number, or a
-            periodic direction without a lattice vector.
+        StructureError: no atoms, arrays of the wrong length, values that are not finite, positions beyond a millimetre, an
+            unknown atomic number, or periodic lattice vectors that are missing or linearly dependent.
     """
 
     species: NDArray[np.int64]
@@ -60,8 +59,14 @@ class Structure:
         count = len(species)
         positions = _array("positions", self.positions, (count, 3), "Å")
         cell = _array("cell", np.zeros((3, 3)) if self.cell is None else self.cell, (3, 3), "Å")
+        if np.abs(positions).max() > LARGEST:
+            atom, axis = np.unravel_index(np.abs(positions).argmax(), positions.shape)
+            raise StructureError(f"atom {atom} is at {positions[atom, axis]:.3g} Å, and at most {LARGEST:g} Å from the origin "
+                                 "have a meaning; are the positions in Å?")
         pbc = tuple(bool(p) for p in self.pbc)
-        _check_lattice(cell, pbc)
+        if len(pbc) != 3:
+            raise StructureError(f"pbc needs one value for each lattice vector (3), not {len(pbc)}")
+        check_lattice(cell, pbc)
         masses = _optional("masses", self.masses, (count,), "amu")
         if masses is not None and not (masses > 0).all():
             raise StructureError(f"masses must be positive numbers in amu; the least is {masses.min():g}")
@@ -111,13 +116,3 @@ def _mask(fixed: NDArray[np.bool_] | None, count: int) -> NDArray[np.bool_] | No
     if mask.shape != (count,) or mask.dtype != np.bool_:
         raise StructureError(f"fixed must be {count} booleans, not an array of shape {mask.shape} and type {mask.dtype}")
     return mask if mask.any() else None
-
-
-def _check_lattice(cell: NDArray[np.float64], pbc: tuple[bool, ...]) -> None:
-    if len(pbc) != 3:
-        raise StructureError(f"pbc needs one value for each lattice vector (3), not {len(pbc)}")
-    for axis in range(3):
-        if pbc[axis] and np.linalg.norm(cell[axis]) < MIN_DISTANCE:
-            raise StructureError(f"pbc is set along lattice vector {axis}, but its length is 0; give a cell")
-    if all(pbc) and abs(np.linalg.det(cell)) < MIN_DISTANCE**3:
-        raise StructureError("the cell has no volume: its lattice vectors are linearly dependent")

@@ -50,8 +50,8 @@ def check_lattice(cell: NDArray[np.float64], pbc: tuple[bool, ...]) -> None:
     for axis in np.flatnonzero(pbc):
         longest = np.abs(cell[axis]).max()
         if longest > LARGEST:
-            raise StructureError(f"lattice vector {axis} has a component of {longest:.3g} Å, and at most {LARGEST:g} have a "
-                                 "meaning; is the cell in Å?")
+            raise StructureError(f"lattice vector {axis} has a component of {longest:.3g} Å, and at most {LARGEST:g} Å have "
+                                 "a meaning; is the cell in Å?")
         if np.linalg.norm(cell[axis]) < MIN_DISTANCE:
             raise StructureError(f"pbc is set along lattice vector {axis}, but its length is 0 (at least {MIN_DISTANCE} Å "
                                  "are needed); give a cell")

@@ -1,4 +1,4 @@
-"""The neighbour search (vesin), behind a bound on what it may cost: no structure hangs it or takes the memory of a machine."""
+"""The neighbour search (vesin), behind a bound on what it may cost: no structure hangs it or takes all memory."""
 
 from dataclasses import dataclass
 
@@ -90,8 +90,8 @@ class _Search:
             in_box = np.unique(numbers, return_counts=True)[1].astype(float)
             bound = float((in_box**2).sum()) * ways
         if bound > allowed:
-            raise StructureError(f"{atoms} atoms have up to {bound:.2g} pairs within {self.cutoff:g} Å, images included, and "
-                                 f"{allowed:.2g} are the most that are searched; are the positions and the cell in Å?")
+            raise StructureError(f"{atoms} atoms have up to {bound:.2g} pairs within {self.cutoff:g} Å, images included, "
+                                 f"and {allowed:.2g} are the most that are searched; are the positions and the cell in Å?")
 
     def find(self) -> Neighbours:
         """Let vesin find the pairs; it is given another form of the structure where this one would be too much for it."""
@@ -142,7 +142,7 @@ class _Search:
 
 
 def _complement(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return unit vectors normal to the lattice and to each other, shape (3 - d, 3); the Cartesian axes without a lattice."""
+    """Return unit vectors normal to the lattice and to each other, shape (3 - d, 3); without a lattice, the axes."""
     return np.linalg.svd(lattice)[2][len(lattice):] if len(lattice) else np.eye(3)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import atomic_masses as standard_masses
 from ase.data import chemical_symbols
 from ase.formula import Formula
 from numpy.typing import ArrayLike, NDArray
@@ -61,8 +62,8 @@ class Structure:
         cell = _array("cell", np.zeros((3, 3)) if self.cell is None else self.cell, (3, 3), "Å")
         if np.abs(positions).max() > LARGEST:
             atom, axis = np.unravel_index(np.abs(positions).argmax(), positions.shape)
-            raise StructureError(f"atom {atom} is at {positions[atom, axis]:.3g} Å, and at most {LARGEST:g} Å from the origin "
-                                 "have a meaning; are the positions in Å?")
+            raise StructureError(f"atom {atom} is at {positions[atom, axis]:.3g} Å, and at most {LARGEST:g} Å from the "
+                                 "origin have a meaning; are the positions in Å?")
         pbc = tuple(bool(p) for p in self.pbc)
         if len(pbc) != 3:
             raise StructureError(f"pbc needs one value for each lattice vector (3), not {len(pbc)}")
@@ -72,7 +73,7 @@ class Structure:
             raise StructureError(f"masses must be positive numbers in amu; the least is {masses.min():g}")
         for name in ("charge", "spin", "weight"):
             value = getattr(self, name)
-            if not np.isfinite(value) or (name != "charge" and value < 0):
+            if not np.isreal(value) or not np.isfinite(value) or (name != "charge" and value < 0):
                 raise StructureError(f"{name} must be a finite number{'' if name == 'charge' else ' from 0'}, not {value}")
         if self.energy is not None and not np.isfinite(self.energy):
             raise StructureError(f"the reference energy is {self.energy}; remove the frame or repair its label")
@@ -89,13 +90,21 @@ class Structure:
         return len(self.species)
 
     @property
+    def atomic_masses(self) -> NDArray[np.float64]:
+        """Masses in amu, shape (atoms,): those given, or the standard ones."""
+        return standard_masses[self.species] if self.masses is None else self.masses
+
+    @property
     def formula(self) -> str:
         """Chemical formula in Hill order."""
         return Formula.from_list([chemical_symbols[z] for z in self.species]).format("hill")
 
 
 def _array(name: str, values: ArrayLike, shape: tuple[int, ...], unit: str) -> NDArray[np.float64]:
-    array = np.array(values, dtype=np.float64)
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise StructureError(f"{name} must be numbers in {unit}, not {str(values)[:80]}") from None
     if array.shape != shape:
         raise StructureError(f"{name} must have shape {shape}, not {array.shape}")
     bad = ~np.isfinite(array)

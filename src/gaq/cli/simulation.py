@@ -21,7 +21,8 @@ def md(
     out: Annotated[Path, typer.Option("--out", metavar="TRAJECTORY.extxyz", help="Never overwritten.")],
     ensemble: Annotated[str, typer.Option("--ensemble", help=(
         "nve (constant energy) or nvt (constant temperature, Langevin)."))] = "nve",
-    temperature: Annotated[float, typer.Option("--temperature", help="K, of the start and of the bath.")] = 300.0,
+    temperature: Annotated[float | None, typer.Option("--temperature", help=(
+        "K, of the start and of the bath; 300 K, and the momenta in the file where it has them, otherwise."))] = None,
     timestep: Annotated[float, typer.Option("--timestep", help="fs.")] = 0.5,
     steps: Annotated[int, typer.Option("--steps", help="All steps, those before a restart included.")] = 1000,
     every: Annotated[int, typer.Option("--every", help="Steps between frames.")] = 10,

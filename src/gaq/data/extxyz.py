@@ -8,6 +8,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ from ase.data import chemical_symbols
 from ase.io import read
 from ase.io.formats import UnknownFileTypeError
 
+from gaq.atoms import structure_of
 from gaq.data.units import KeyMap
 from gaq.errors import DataError, StructureError, did_you_mean
 from gaq.files import write_atomically
@@ -80,10 +82,9 @@ def _labelled(atoms: Atoms, keys: KeyMap, source: str) -> Structure:
     if keys.forces is not None:
         forces = _value("forces", keys.forces, {**results, **atoms.arrays}, atoms, source)
         forces = forces * (keys.to_ev / keys.to_angstrom)
+    bare = unlabelled(atoms, source, keys.to_angstrom)
     try:
-        return Structure(species=atoms.numbers, positions=atoms.positions * keys.to_angstrom,
-                         cell=atoms.cell.array * keys.to_angstrom, pbc=tuple(atoms.pbc.tolist()),
-                         energy=energy, forces=forces)
+        return replace(bare, energy=energy, forces=forces)
     except StructureError as error:
         raise DataError(f"{source}: {error}") from error
 
@@ -101,11 +102,17 @@ def _value(what: str, key: str, values: dict[str, Any], atoms: Atoms, source: st
         raise DataError(f"{source}: the {what} {key!r} must be numbers, not {values[key]!r}") from error
 
 
-def unlabelled(atoms: Atoms, source: str) -> Structure:
-    """Return the geometry alone."""
+def unlabelled(atoms: Atoms, source: str, to_angstrom: float = 1.0) -> Structure:
+    """Return all but the reference labels, with lengths in units of `to_angstrom` Å.
+
+    Raises:
+        DataError: what `gaq.atoms.structure_of` refuses.
+    """
+    if to_angstrom != 1.0:
+        atoms = atoms.copy()
+        atoms.cell, atoms.arrays["positions"] = atoms.cell.array * to_angstrom, atoms.positions * to_angstrom
     try:
-        return Structure(species=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array,
-                         pbc=tuple(atoms.pbc.tolist()))
+        return structure_of(atoms)
     except StructureError as error:
         raise DataError(f"{source}: {error}") from error
 
@@ -127,20 +134,26 @@ def write_frames(path: str | Path, structures: Iterable[Structure]) -> None:
 
 
 def _frame(structure: Structure) -> str:
-    header, columns = [], [structure.positions]
     assert structure.cell is not None
-    if structure.cell.any():
-        header.append(f'Lattice="{_numbers(structure.cell.ravel())}"')
-    properties = "species:S:1:pos:R:3"
-    if structure.forces is not None:
-        properties += ":REF_forces:R:3"
-        columns.append(structure.forces)
+    header = [f'Lattice="{_numbers(structure.cell.ravel())}"'] if structure.cell.any() else []
+    properties, columns = "species:S:1:pos:R:3", [[_numbers(row) for row in structure.positions]]
+    for name, rows in (("REF_forces", structure.forces), ("momenta", structure.momenta), ("masses", structure.masses)):
+        if rows is not None:
+            properties += f":{name}:R:{rows[0].size}"
+            columns.append([_numbers(np.atleast_1d(row)) for row in rows])
+    if structure.fixed is not None:
+        properties += ":move_mask:L:1"
+        columns.append(["F" if fixed else "T" for fixed in structure.fixed])
     header.append(f"Properties={properties}")
-    if structure.energy is not None:
-        header.append(f"REF_energy={float(structure.energy)!r}")
+    for name, value in (("REF_energy", structure.energy), ("charge", structure.charge or None),
+                        ("multiplicity", 2.0 * structure.spin + 1.0 if structure.spin else None)):
+        if value is not None:
+            header.append(f"{name}={float(value)!r}")
+    if structure.stress is not None:
+        header.append(f'REF_stress="{_numbers(structure.stress.ravel())}"')
     header.append('pbc="{}"'.format(" ".join("FT"[p] for p in structure.pbc)))
-    rows = [f"{chemical_symbols[z]} {_numbers(row)}"
-            for z, row in zip(structure.species, np.hstack(columns), strict=True)]
+    symbols = [chemical_symbols[z] for z in structure.species]
+    rows = [" ".join(parts) for parts in zip(symbols, *columns, strict=True)]
     return "\n".join([str(len(structure)), " ".join(header), *rows]) + "\n"
 
 

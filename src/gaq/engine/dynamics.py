@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from ase import units
-from ase.data import atomic_masses
 from numpy.typing import NDArray
 
 from gaq.engine.library import Dynamics
@@ -63,7 +62,7 @@ class NativeDynamics:
     Args:
         field: on the engine.
         structure: species and cell.
-        masses: amu, shape (atoms,).
+        masses: amu, shape (atoms,); infinite for an atom that stays where it is, whose velocity must be 0.
         bath: how to step.
         replicas: copies of the structure that differ in their states.
     """
@@ -81,7 +80,7 @@ class NativeDynamics:
         """Return the state at these positions and velocities."""
         self._find(positions)
         energies, forces, _ = self.field.engine.compute(positions)
-        kinetic = 0.5 * self.masses * np.square(velocities).sum(1)
+        kinetic = 0.5 * np.where(np.isfinite(self.masses), self.masses, 0.0) * np.square(velocities).sum(1)
         return State(step, np.array(positions), np.array(velocities), forces,
                      self._total(energies), self._total(kinetic))
 
@@ -152,7 +151,7 @@ def simulate_replicas(
                                      timestep_fs=timestep_fs, temperature_K=temperature_K, seed=seed, progress=progress)
     nve.check_settings(replicas, picoseconds, timestep_fs, temperature_K)
     samples = max(round(1000.0 * picoseconds / timestep_fs / SAMPLED), 2)
-    dynamics = NativeDynamics(predict, structure, atomic_masses[structure.species], Bath(timestep_fs * units.fs))
+    dynamics = NativeDynamics(predict, structure, structure.atomic_masses, Bath(timestep_fs * units.fs))
     records, exploded = [], None
     for replica in range(replicas):
         v = nve.thermal_velocities(structure, temperature_K, np.random.default_rng([seed, replica]))

@@ -1,6 +1,6 @@
 """`gaq data get`, `gaq data label` and `gaq data info`."""
 
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ from gaq.errors import ConfigError, DataError, GaqError, Interrupted
 
 if TYPE_CHECKING:
     from gaq.data import Frames
+    from gaq.data.label import Labelled
     from gaq.structure import Structure
 
 
@@ -90,14 +91,14 @@ def info(
         show(line)
 
 
-def _write(made: "Iterator[Structure]", count: int, out: Path, title: str) -> None:
+def _write(made: "Labelled", count: int, out: Path, title: str) -> None:
     """Write frames as they come whole; what an interruption leaves goes to a file of its own."""
     from gaq.data import write_frames
 
     done: list[Structure] = []
     partial = out.with_name(f"partial-{out.name}")
     try:
-        with meter(title, FRAMES, "preparing") as told:
+        with closing(made), meter(title, FRAMES, "preparing") as told:
             for structure in made:
                 done.append(structure)
                 told(len(done), count)
@@ -107,7 +108,7 @@ def _write(made: "Iterator[Structure]", count: int, out: Path, title: str) -> No
         write_frames(partial, done)
         kept = f"the {len(done)} frames before that are in {partial}"
         if isinstance(reason, KeyboardInterrupt):
-            raise Interrupted(f"stopped by Ctrl-C after frame {len(done)} of {count}; {kept}") from None
+            raise Interrupted(reason, f"after frame {len(done)} of {count}; {kept}") from None
         raise DataError(f"{reason}; {kept}") from reason
     write_frames(out, done)
     show(f"wrote {out} ({len(done)} frames)")

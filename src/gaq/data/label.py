@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +21,14 @@ from gaq.data.levels import find_level
 from gaq.errors import DataError, did_you_mean
 from gaq.structure import Structure
 
+Labelled = Generator[Structure, None, None]  # closing it ends the processes that work for it
 COMMON_NAMES = {"ethanol": "CH3CH2OH", "methanol": "CH3OH", "water": "H2O", "methane": "CH4", "ammonia": "NH3",
                 "benzene": "C6H6", "acetone": "CH3COCH3", "propane": "C3H8", "ethane": "C2H6"}
 
 
 def label(structure: Structure, *, method: str = "gfn2-xtb", temperature: float = 500.0, frames: int = 2000,
           interval_fs: float = 20.0, timestep_fs: float = 0.5, equilibration_fs: float = 500.0, seed: int = 0,
-          chains: int = 4, workers: int = 1, charge: int = 0, multiplicity: int | None = None) -> Iterator[Structure]:
+          chains: int = 4, workers: int = 1, charge: int = 0, multiplicity: int | None = None) -> Labelled:
     """Relax a structure, run Langevin dynamics on it and return frames with energies and forces of the same level.
 
     Frame k comes from chain k modulo `chains`; the frames depend on everything but `workers`. They are calculated while
@@ -75,7 +76,7 @@ def label(structure: Structure, *, method: str = "gfn2-xtb", temperature: float 
 
 
 def relabel(structures: Iterable[Structure], method: str, *, charge: int = 0,
-            multiplicity: int | None = None) -> Iterator[Structure]:
+            multiplicity: int | None = None) -> Labelled:
     """Give energies and forces of another level of theory to given frames, without dynamics.
 
     Args:
@@ -89,7 +90,7 @@ def relabel(structures: Iterable[Structure], method: str, *, charge: int = 0,
     """
     level = find_level(method)
 
-    def labelled() -> Iterator[Structure]:
+    def labelled() -> Labelled:
         calculators: dict[int, Calculator] = {}
         for number, structure in enumerate(structures):
             atoms = _atoms(structure)
@@ -123,7 +124,7 @@ def structure_from(name_or_path: str | Path) -> Structure:
                     f"{did_you_mean(name, [*g2.names, *COMMON_NAMES])}")
 
 
-def _gather(job: Job, structure: Structure, workers: int) -> Iterator[Structure]:
+def _gather(job: Job, structure: Structure, workers: int) -> Labelled:
     """Start the workers and read their frames in the order of the chains."""
     environment = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     command = [sys.executable, "-P", "-c", "from gaq.data.chains import main; main()"]

@@ -21,6 +21,7 @@ from gaq.structure import Structure
 from gaq.transform import build, freeze, saturation, single_quantizers
 
 if TYPE_CHECKING:
+    from gaq.data import Frames
     from gaq.md.calculator import GaqCalculator
 
 FORMAT_VERSION = 1
@@ -232,3 +233,20 @@ def check_graph(graph: Graph, known: tuple[int, ...]) -> None:
         names = ", ".join(chemical_symbols[z] for z in unknown)
         raise SpeciesError(f"the model does not know {names}; it was trained on "
                            f"{', '.join(chemical_symbols[z] for z in known)}. Use or train another model")
+
+
+def check_frames(frames: "Frames", known: tuple[int, ...]) -> None:
+    """Refuse frames that a model of these elements cannot compute, before any work is done with them.
+
+    Raises:
+        SpeciesError, StructureError: an element that is not known, a charge or unpaired electrons; the frame is named.
+    """
+    for index, frame in enumerate(frames):
+        unknown = sorted(set(frame.species.tolist()) - set(known))
+        if unknown:
+            names, taught = (", ".join(chemical_symbols[z] for z in each) for each in (unknown, known))
+            raise SpeciesError(f"{frames.place(index)}: the model does not know {names}; it is made for {taught}. Leave such "
+                               "frames out, or train a model on them")
+        if frame.charge or frame.spin:
+            raise StructureError(f"{frames.place(index)} has charge {frame.charge:g} and spin {frame.spin:g}, which the model "
+                                 "has no terms for; leave such frames out")

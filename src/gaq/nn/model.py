@@ -150,7 +150,7 @@ class Transformer(nn.Module):
             F_i = -∂E/∂x_i,   σ_ab = (1/V) ∂E/∂ε_ab  for  x -> (1 + ε) x
 
         Args:
-            stress: also differentiate by a symmetric strain; needs a cell.
+            stress: also differentiate by a symmetric strain; 0 where there is no cell.
             differentiable: keep the graph, so that a loss on the forces can be differentiated by the weights.
         """
         with torch.enable_grad():
@@ -169,7 +169,8 @@ class Transformer(nn.Module):
         if stress:
             symmetric = 0.5 * (gradients[1] + gradients[1].mT)
             volume = torch.linalg.det(graph.cell).abs()[:, None, None]
-            prediction = Prediction(energy, -gradients[0], atoms, symmetric / volume)
+            bounded = torch.where(volume > 0, volume, torch.inf)
+            prediction = Prediction(energy, -gradients[0], atoms, symmetric / bounded)
         return prediction if differentiable else prediction.mapped(Tensor.detach)
 
 

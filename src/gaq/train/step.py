@@ -13,11 +13,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from gaq.errors import ConfigError
 from gaq.graph import Graph, Prediction
 from gaq.nn.model import Transformer
-from gaq.train.batches import Batch
+from gaq.train.batches import LABELS, Batch
 from gaq.train.loss import loss
 
 ROUND = 128  # edges are padded to a multiple of this: splits of one molecule often share a compiled function
-TENSORS = ("species", "positions", "centers", "neighbours", "shifts", "cell", "batch", "energy", "forces")
+TENSORS = ("species", "positions", "centers", "neighbours", "shifts", "cell", "batch", *LABELS, "weights")
 
 
 class EagerStep:
@@ -59,7 +59,7 @@ class CompiledStep:
     def __init__(self, model: Transformer, weights: Tensor, graphs: Sequence[Graph], batch_size: int,
                  backend: str = "inductor") -> None:
         if not fits(graphs):
-            raise ConfigError("a compiled step needs frames of one number of atoms, with an energy each; "
+            raise ConfigError("a compiled step needs frames of one number of atoms, with the same labels; "
                               "set optimization.compile to never")
         self.model, self.weights, self.backend = model, weights, backend
         largest = sorted(len(g.centers) for g in graphs)[-batch_size:]
@@ -107,8 +107,8 @@ class CompiledStep:
         batch = replace(batch, graph=Graph(**dict(zip(self.given, values, strict=True))),
                         rotation=rotation[0] if rotation else None)
 
-        def model(graph: Graph, differentiable: bool) -> Prediction:
-            return functional_call(self.model, state, (graph,), {"differentiable": differentiable})
+        def model(graph: Graph, **options: bool) -> Prediction:
+            return functional_call(self.model, state, (graph,), options)
 
         with torch.enable_grad():
             value = loss(model, batch, weights)
@@ -149,18 +149,19 @@ class Recorded:
 
 def fits(graphs: Sequence[Graph]) -> bool:
     """Return whether a step on these graphs can have one shape."""
-    return len({(len(g.species), g.forces is None, g.energy is None) for g in graphs}) == 1
+    return len({(len(g.species), *(getattr(g, name) is None for name in (*LABELS, "weights"))) for g in graphs}) == 1
 
 
 def padded(graph: Graph, edges: int, cutoff: float) -> Graph:
     """Return the graph with edges from the first atom to itself, at the distance of the cutoff, up to a fixed number."""
     missing = edges - len(graph.centers)
     cell, zeros = graph.cell.clone(), graph.centers.new_zeros(missing)
-    first = cell[0].cpu()
-    if not bool(first.any()):  # a molecule: its cell is free to choose, for all its shifts are zero
-        first = torch.eye(3, dtype=cell.dtype)
-        cell[0] = first.to(cell.device)
-    along = (cutoff * torch.linalg.inv(first)[0]).to(cell.device)
+    if not bool(cell[0].any()):  # a molecule: its cell is free to choose, for all its shifts are zero
+        cell[0] = torch.eye(3, dtype=cell.dtype, device=cell.device)
+    lengths = cell[0].norm(dim=1)
+    axis = int(lengths.argmax())  # periodic, for the others are zero
+    along = torch.zeros_like(lengths)
+    along[axis] = cutoff / lengths[axis]
     return replace(graph, centers=torch.cat([graph.centers, zeros]), neighbours=torch.cat([graph.neighbours, zeros]),
                    shifts=torch.cat([graph.shifts, along.expand(missing, 3)]), cell=cell)
 

@@ -12,6 +12,7 @@ from ase.data import chemical_symbols
 from pydantic import ValidationError
 from torch import Tensor
 
+import gaq.threads  # noqa: F401 - PyTorch in a forked child must not wait for threads that stayed behind
 from gaq import tensorfile
 from gaq.errors import GaqError, ModelFileError, SpeciesError, StructureError
 from gaq.graph import Graph, Prediction, Predictor, build_graph
@@ -81,10 +82,7 @@ class ForceField:
         if stress and not bool((torch.linalg.det(graph.cell).abs() > 0).all()):
             raise StructureError("stress needs a cell that is periodic in three directions")
         prediction = self.model(graph.to(self.device), stress=stress)
-        if not bool(torch.isfinite(prediction.forces).all() & torch.isfinite(prediction.energy).all()):
-            raise GaqError("the model gives an energy or force that is not finite; the geometry is far outside of what it "
-                           "was trained on (atoms too close?), or the model is damaged")
-        return prediction.mapped(Tensor.cpu)
+        return check_finite(prediction.mapped(Tensor.cpu))
 
     __call__ = predict
 
@@ -250,3 +248,16 @@ def check_frames(frames: "Frames", known: tuple[int, ...]) -> None:
         if frame.charge or frame.spin:
             raise StructureError(f"{frames.place(index)} has charge {frame.charge:g} and spin {frame.spin:g}, which the model "
                                  "has no terms for; leave such frames out")
+
+
+def check_finite(prediction: Prediction) -> Prediction:
+    """Return a prediction whose energies, forces and stress are all finite.
+
+    Raises:
+        GaqError: one is not.
+    """
+    for name, values in (("energy", prediction.energy), ("force", prediction.forces), ("stress", prediction.stress)):
+        if values is not None and not bool(torch.isfinite(values).all()):
+            raise GaqError(f"the model gives a value of {name} that is not finite; the geometry is far outside of what it "
+                           "was trained on (atoms too close?), or the model is damaged")
+    return prediction

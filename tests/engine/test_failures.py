@@ -123,10 +123,3 @@ def test_a_missing_library_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
             NativeForceField(forcefield("robust", "fp32"))
     finally:
         loading.library.cache_clear()
-
-
-def test_engines_are_not_copied() -> None:
-    import copy
-
-    with pytest.raises(TypeError, match="another one"):
-        copy.copy(NativeEngine(BLOB))

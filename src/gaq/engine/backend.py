@@ -7,6 +7,7 @@ import torch
 from gaq.engine.errors import EngineMissing, NotLowered
 from gaq.engine.native import NativeForceField
 from gaq.errors import ConfigError, did_you_mean
+from gaq.threads import MOST_THREADS
 
 if TYPE_CHECKING:
     from gaq.forcefield import ForceField
@@ -32,7 +33,7 @@ def on_backend(forcefield: "ForceField", backend: str = "auto", threads: int | N
         raise ConfigError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}{did_you_mean(backend, BACKENDS)}")
     if backend == "torch":
         return forcefield
-    count = torch.get_num_threads() if threads is None else threads
+    count = min(torch.get_num_threads(), MOST_THREADS) if threads is None else threads
     if backend == "engine":
         return NativeForceField(forcefield, count)
     if forcefield.device.type != "cpu":

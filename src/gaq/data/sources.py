@@ -12,6 +12,11 @@ from gaq.errors import DataError, did_you_mean
 _DATASETS = {"rmd17": rmd17.load, "qm9": qm9.load}
 
 
+def is_data_set(name: str) -> bool:
+    """Return whether a name is that of a data set, rather than of a file."""
+    return name.split(":")[0] in _DATASETS
+
+
 def load_frames(source: str | Path, keys: KeyMap = KeyMap()) -> Frames:
     """Return the frames of a data set or a file.
 
@@ -24,9 +29,8 @@ def load_frames(source: str | Path, keys: KeyMap = KeyMap()) -> Frames:
         DataError: nothing found, a damaged file, missing reference values, or numbers in other units than said.
     """
     name = str(source)
-    dataset = name.split(":")[0]
-    if isinstance(source, str) and dataset in _DATASETS:
-        frames = _DATASETS[dataset](name, data_folders())
+    if isinstance(source, str) and is_data_set(name):
+        frames = _DATASETS[name.split(":")[0]](name, data_folders())
     else:
         frames = _from_path(Path(name).expanduser(), name, keys)
     check_units(frames.structures, name)

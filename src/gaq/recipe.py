@@ -168,10 +168,11 @@ def load_recipe(given: "str | Recipe | dict") -> Recipe:
     given = str(given)
     if given.endswith(FILE_ENDING):
         return _read(Path(given))
-    if given not in RECIPES:
-        raise ConfigError(f"unknown recipe {given!r}{did_you_mean(given, RECIPES)}; recipes are {', '.join(RECIPES)}, "
-                          f"or a file *{FILE_ENDING}")
-    return RECIPES[given]
+    name = given.lower()
+    if name not in RECIPES:
+        raise ConfigError(f"unknown recipe {given[:80]!r}{did_you_mean(name[:80], RECIPES)}; recipes are "
+                          f"{', '.join(RECIPES)}, or a file *{FILE_ENDING}")
+    return RECIPES[name]
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:

@@ -35,18 +35,19 @@ def get(
 def label(
     out: Annotated[Path, typer.Option("--out", metavar="FRAMES.extxyz", help="The frames to write.")],
     structure: Annotated[str | None, typer.Argument(metavar="STRUCTURE", help=(
-        "Start: a structure file, or a molecule by name, as ethanol."))] = None,
+        f"Start: {options.STRUCTURE}."))] = None,
     relabel: Annotated[str | None, typer.Option("--relabel", metavar="FRAMES", help=(
         "Give these frames new energies and forces instead of making frames."))] = None,
-    method: Annotated[str, typer.Option("--method", help="gfn2-xtb, gfn1-xtb or pyscf-pbe.")] = "gfn2-xtb",
+    method: Annotated[str, typer.Option("--method", metavar="NAME", parser=str.lower, help=(
+        "gfn2-xtb, gfn1-xtb or pyscf-pbe."))] = "gfn2-xtb",
     temperature: Annotated[float, typer.Option("--temperature", help="K.")] = 500.0,
-    frames: Annotated[int, typer.Option("--frames", help="How many.")] = 2000,
+    frames: Annotated[int, options.number("--frames", "How many.")] = 2000,
     interval: Annotated[float, typer.Option("--interval", help="fs between two frames of a trajectory.")] = 20.0,
-    chains: Annotated[int, typer.Option("--chains", help="Independent trajectories.")] = 4,
+    chains: Annotated[int, options.number("--chains", "Independent trajectories.")] = 4,
     seed: options.Seed = 0,
-    workers: Annotated[int, typer.Option("--workers", help="Processes, one core each.")] = 1,
-    charge: Annotated[int, typer.Option("--charge", help="Of the molecule, in e.")] = 0,
-    multiplicity: Annotated[int | None, typer.Option("--multiplicity", help="2S + 1; the lowest otherwise.")] = None,
+    workers: Annotated[int, options.number("--workers", "Processes, one core each.", most=options.MOST_THREADS)] = 1,
+    charge: Annotated[int, options.number("--charge", "Of the molecule, in e.", least=-1000, most=1000, metavar="E")] = 0,
+    multiplicity: Annotated[int | None, options.number("--multiplicity", "2S + 1; the lowest otherwise.")] = None,
 ) -> None:
     """Make training data.
 
@@ -55,7 +56,7 @@ def label(
     from gaq.data import KeyMap, load_frames
     from gaq.data.label import label as simulate
     from gaq.data.label import relabel as calculate
-    from gaq.data.label import structure_from
+    from gaq.data.structures import structure_from
 
     options.check_writable(out)
     if (structure is None) == (relabel is None):

@@ -7,23 +7,17 @@ import sys
 import tempfile
 from collections.abc import Generator, Iterable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.build import molecule
 from ase.calculators.calculator import Calculator, CalculatorError
-from ase.collections import g2
 
 from gaq.data.chains import Job, flatten, read_frame, write_job
-from gaq.data.extxyz import read_atoms, unlabelled
 from gaq.data.levels import find_level
-from gaq.errors import DataError, did_you_mean
+from gaq.errors import DataError
 from gaq.structure import Structure
 
 Labelled = Generator[Structure, None, None]  # closing it ends the processes that work for it
-COMMON_NAMES = {"ethanol": "CH3CH2OH", "methanol": "CH3OH", "water": "H2O", "methane": "CH4", "ammonia": "NH3",
-                "benzene": "C6H6", "acetone": "CH3COCH3", "propane": "C3H8", "ethane": "C2H6"}
 
 
 def label(structure: Structure, *, method: str = "gfn2-xtb", temperature: float = 500.0, frames: int = 2000,
@@ -106,22 +100,6 @@ def relabel(structures: Iterable[Structure], method: str, *, charge: int = 0,
             yield _labelled(structure, row)
 
     return labelled()
-
-
-def structure_from(name_or_path: str | Path) -> Structure:
-    """Return the last structure of a file that ASE reads, or a molecule of the G2 set by its name (CH3CH2OH, H2O ...).
-
-    Raises:
-        DataError: neither a file nor a known name, or a file that cannot be read.
-    """
-    path = Path(name_or_path).expanduser()
-    if path.exists():
-        return unlabelled(read_atoms(path)[-1], str(path))
-    name = COMMON_NAMES.get(str(name_or_path).lower(), str(name_or_path))
-    if name in g2.names:
-        return unlabelled(molecule(name), name)
-    raise DataError(f"{name_or_path} is neither a file nor a molecule of the G2 set, as ethanol, CH3CH2OH or C6H6"
-                    f"{did_you_mean(name, [*g2.names, *COMMON_NAMES])}")
 
 
 def _gather(job: Job, structure: Structure, workers: int) -> Labelled:

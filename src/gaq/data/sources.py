@@ -15,6 +15,11 @@ from gaq.errors import DataError, did_you_mean
 _DATASETS = {"rmd17": rmd17.load, "qm9": qm9.load}
 
 
+def is_data_set(name: str) -> bool:
+    """Return whether a name is that of a data set, rather than of a file."""
+    return name.split(":")[0] in _DATASETS
+
+
 def load_frames(source: str | Path | Sequence[str | Path], keys: KeyMap = KeyMap()) -> Frames:
     """Return the frames of a data set or a file, or of several of them.
 
@@ -32,9 +37,8 @@ def load_frames(source: str | Path | Sequence[str | Path], keys: KeyMap = KeyMap
             raise DataError(f"sources of frames must be a list of different names, not {[str(one) for one in source]}")
         return joined([load_frames(one, keys) for one in source])
     name = str(source)
-    dataset = name.split(":")[0]
-    if isinstance(source, str) and dataset in _DATASETS:
-        frames = _DATASETS[dataset](name, data_folders())
+    if isinstance(source, str) and is_data_set(name):
+        frames = _DATASETS[name.split(":")[0]](name, data_folders())
     else:
         frames = _from_path(Path(name).expanduser(), name, keys)
     check_units(frames.structures, name)

@@ -172,7 +172,7 @@ def simulate_replicas(
             for sample in range(1, samples + 1):
                 dynamics.run(state, SAMPLED)
                 _sample(record, state)
-                if progress is not None and sample % max(samples // nve.REPORTS, 1) == 0:
+                if progress is not None:
                     progress((replica + sample / samples) / replicas * picoseconds)
         except GaqError as error:
             exploded = f"replica {replica} after {state.step * timestep_fs:g} fs: {error}"

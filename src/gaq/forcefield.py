@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 from gaq.errors import GaqError, ModelFileError, SpeciesError, StructureError, did_you_mean
 from gaq.files import write_atomically
 from gaq.graph import Graph, Prediction, Predictor, build_graph
+from gaq.nn.extrapolation import check_training_range
 from gaq.nn.model import ModelConfig, Transformer
 from gaq.recipe import Recipe
 from gaq.structure import Structure
@@ -26,7 +28,7 @@ from gaq.transform import build, freeze, saturation, single_quantizers
 if TYPE_CHECKING:
     from gaq.md.calculator import GaqCalculator
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(eq=False)
@@ -106,8 +108,25 @@ class ForceField:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "ForceField":
         """Return a copy on another device or computing in another floating-point precision."""
         model = copy.deepcopy(self.model).to(device=device, dtype=dtype)
-        for name in ("energy_scale", "energy_offsets"):  # total energies of 1e4 eV need float64 whatever computes
+        for name in ("energy_scale", "energy_offsets", "closest", "energy_range"):  # total energies of 1e4 eV need float64
             setattr(model, name, getattr(self.model, name).clone().to(model.energy_scale.device))
+        return ForceField(model, self.recipe, self.provenance)
+
+    def with_training_range(self, structures: Iterable[Structure]) -> "ForceField":
+        """Return a copy that knows what these structures show it: the training data of an older file, say.
+
+        Kept are the shortest distance of each two species and the range of the network's outputs, beyond which the model
+        holds back (`gaq.nn.extrapolation`). Predictions within them do not change.
+
+        Raises:
+            SpeciesError: an element the model was not trained on.
+        """
+        graphs = [self.graph(structure) for structure in structures]
+        for graph in graphs:
+            check_graph(graph, self.species)
+        model = copy.deepcopy(self.model)
+        model.learn_distances(graphs)
+        model.learn_energies(graph.to(self.device) for graph in graphs)
         return ForceField(model, self.recipe, self.provenance)
 
     def stored_bytes(self) -> dict[str, int]:
@@ -158,7 +177,10 @@ def load(path: str | Path) -> ForceField:
     try:
         config, recipe = ModelConfig.model_validate(header["model"]), Recipe.model_validate(header["recipe"])
         model = build(config, recipe, frozen=True)
+        if header["format_version"] == 1:
+            state |= {"closest": model.closest.clone(), "energy_range": model.energy_range.clone()}  # not known
         model.load_state_dict(state)
+        check_training_range(model.closest, model.energy_range, config.cutoff)
     except (KeyError, TypeError, ValueError, RuntimeError, GaqError) as error:  # a header may hold anything
         raise ModelFileError(f"{path}: header and tensors do not make a model: {str(error).splitlines()[0]}") from error
     return ForceField(model, recipe, header.get("provenance", {}))

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from gaq.data import Frames
     from gaq.md.calculator import GaqCalculator
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ENTRY = "gaq"  # of the file's metadata: the header
 
 
@@ -103,8 +104,25 @@ class ForceField:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "ForceField":
         """Return a copy on another device or computing in another floating-point precision."""
         model = copy.deepcopy(self.model).to(device=device, dtype=dtype)
-        for name in ("energy_scale", "energy_offsets"):  # total energies of 1e4 eV need float64 whatever computes
+        for name in ("energy_scale", "energy_offsets", "closest", "energy_range"):  # total energies of 1e4 eV need float64
             setattr(model, name, getattr(self.model, name).clone().to(model.energy_scale.device))
+        return ForceField(model, self.recipe, self.provenance)
+
+    def with_training_range(self, structures: Iterable[Structure]) -> "ForceField":
+        """Return a copy that knows what these structures show it: the training data of an older file, say.
+
+        Kept are the shortest distance of each two species and the range of the network's outputs, beyond which the model
+        holds back (`gaq.nn.extrapolation`). Predictions within them do not change.
+
+        Raises:
+            SpeciesError: an element the model was not trained on.
+        """
+        graphs = [self.graph(structure) for structure in structures]
+        for graph in graphs:
+            check_graph(graph, self.species)
+        model = copy.deepcopy(self.model)
+        model.learn_distances(graphs)
+        model.learn_energies(graph.to(self.device) for graph in graphs)
         return ForceField(model, self.recipe, self.provenance)
 
     def stored_bytes(self) -> dict[str, int]:
@@ -157,6 +175,8 @@ def load(path: str | Path) -> ForceField:
         if not isinstance(provenance, dict):
             raise ModelFileError("provenance is no JSON object")
         model = build(config, recipe)
+        if header["format_version"] == 1:  # what training saw is not known
+            state |= {name: torch.zeros_like(getattr(model, name), device="cpu") for name in ("closest", "energy_range")}
         _fill(model, state)
     except ValidationError as error:
         raise ModelFileError(f"{path}: header and tensors do not make a model: {first_fault(error)}") from error

@@ -83,7 +83,7 @@ def pair_table(closest: Tensor, species: Sequence[int], cutoff: float) -> Tensor
     on = ONSET * torch.where(closest < cutoff, distance, bond).clamp_max(cutoff)
     inner = torch.minimum((INNER * on).clamp_min(LEAST), NARROWEST * on)
     powers = charges**SCREENING_POWER
-    return torch.stack([on, inner, COULOMB * charges[:, None] * charges,
+    return torch.stack([on, inner, COULOMB * (charges[:, None] * charges),
                         (powers[:, None] + powers) / (SCREENING_LENGTH * BOHR)])
 
 

@@ -10,8 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -19,7 +21,7 @@ from torch import Tensor
 from gaq.errors import GaqError, ModelFileError, SpeciesError, StructureError, did_you_mean
 from gaq.files import write_atomically
 from gaq.graph import Graph, Prediction, Predictor, build_graph
-from gaq.nn.extrapolation import check_training_range
+from gaq.nn.extrapolation import check_training_range, nearest_known
 from gaq.nn.model import ModelConfig, Transformer
 from gaq.recipe import Recipe
 from gaq.structure import Structure
@@ -67,6 +69,11 @@ class ForceField:
     def device(self) -> torch.device:
         """Where the model computes."""
         return self.model.energy_scale.device
+
+    @property
+    def nearest(self) -> NDArray[np.float64]:
+        """How near training saw two atoms by their atomic numbers, Å, less 5 %; nearer, the model holds back."""
+        return nearest_known(self.model.closest, self.species, self.cutoff)
 
     def graph(self, structure: Structure) -> Graph:
         """Return the graph of a structure at the model's cutoff."""

@@ -1,4 +1,4 @@
-"""However near atoms come: energies and forces are finite and right, and below half an ångström atoms drive each other apart."""
+"""However near atoms come: energies and forces are finite and right, and below half an ångström atoms part."""
 
 import itertools
 from functools import cache

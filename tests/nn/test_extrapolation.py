@@ -1,4 +1,4 @@
-"""Distances, repulsion and outputs beyond what training saw: formulas against their sources, and nothing within the bounds."""
+"""Distances, repulsion and outputs beyond what training saw: against their sources, and nothing within the bounds."""
 
 import itertools
 
@@ -135,7 +135,8 @@ def test_shortest_distances_see_every_frame_every_pair_and_images() -> None:
     expected = np.full((4, 4), CUTOFF)
     for s in structures:
         assert s.cell is not None
-        images = [np.array(n) @ s.cell for n in itertools.product((-2, -1, 0, 1, 2), repeat=3)] if any(s.pbc) else [np.zeros(3)]
+        shifts = itertools.product((-2, -1, 0, 1, 2), repeat=3) if any(s.pbc) else [(0, 0, 0)]
+        images = [np.array(shift) @ s.cell for shift in shifts]
         for i, j, image in itertools.product(range(len(s)), range(len(s)), images):
             r = np.linalg.norm(s.positions[j] + image - s.positions[i])
             a, b = SPECIES.index(s.species[i]), SPECIES.index(s.species[j])

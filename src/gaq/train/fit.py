@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -59,13 +59,17 @@ def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progr
     model.to(config.device)
     folder = Path(config.out)
     cutoff = model.config.cutoff
-    loop = Loop(model, labelled_graphs(training, cutoff, frames.source, config.device),
+    graphs = labelled_graphs(training, cutoff, frames.source, config.device)
+    model.learn_distances(graphs, more=True)
+    model.energy_range.zero_()  # nothing levels off while it learns
+    loop = Loop(model, graphs,
                 labelled_graphs(validation, cutoff, frames.source, config.device),
                 config.optimization, Schedule(scalars_only=0.0), folder,
                 _identity(config.model_dump(exclude={"out", "device", "threads"}), frames), watch,
                 Workers.from_environment(config.device))
     progress = loop.run(resume)
     centre_energies(model, loop.train)
+    model.learn_energies(batched(graphs))
     provenance = _provenance(config.model_dump(), frames, progress, config.device) | {"training_frames": len(training)}
     forcefield = frozen(model, RECIPES["fp32"], provenance)
     if loop.workers.writes:
@@ -119,6 +123,7 @@ def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Stru
     progress = None
     if settings:
         source = frames.source if isinstance(frames, Frames) else "frames"
+        model.energy_range.zero_()  # nothing levels off while it learns
         labelled = labelled_graphs(training, forcefield.cutoff, source, device)
         loop = Loop(model, lessons(training, labelled, forcefield, recipe.schedule, settings.seed),
                     labelled_graphs(validation, forcefield.cutoff, source, device), settings, recipe.schedule,
@@ -126,6 +131,7 @@ def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Stru
                     Workers.from_environment(device))
         progress = loop.run(resume)
         centre_energies(model, labelled)
+        model.learn_energies(batched(labelled))
     used = {"recipe": recipe.name, "optimization": settings.model_dump() if settings else None}
     provenance = _provenance(used, frames, progress, device) | {"float": forcefield.provenance}
     return frozen(model, recipe, provenance)
@@ -180,13 +186,17 @@ def taught(graph: Graph, said: Prediction, share: float) -> Graph:
     return replace(graph, energy=mixed(graph.energy, said.energy), forces=mixed(graph.forces, said.forces))
 
 
+def batched(graphs: Sequence[Graph]) -> Iterator[Graph]:
+    """Return all graphs, 16 at a time."""
+    return (collate(graphs[k : k + 16]) for k in range(0, len(graphs), 16))
+
+
 @torch.no_grad()
 def centre_energies(model: Transformer, graphs: Sequence[Graph]) -> None:
     """Remove the mean energy error per atom over the training frames from the elements' energies."""
     model.eval()
     residual = atoms = 0.0
-    for k in range(0, len(graphs), 16):
-        batch = collate(graphs[k : k + 16])
+    for batch in batched(graphs):
         if batch.energy is None:
             return
         residual += float((batch.energy - model(batch).energy).sum())

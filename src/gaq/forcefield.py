@@ -8,8 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -17,6 +19,7 @@ import gaq.threads  # noqa: F401 - PyTorch in a forked child must not wait for t
 from gaq import tensorfile
 from gaq.errors import GaqError, ModelFileError, SpeciesError, StructureError
 from gaq.graph import Graph, Prediction, Predictor, build_graph
+from gaq.nn.extrapolation import nearest_known
 from gaq.nn.model import ModelConfig, Transformer
 from gaq.recipe import Recipe, first_fault
 from gaq.structure import Structure
@@ -66,6 +69,11 @@ class ForceField:
     def device(self) -> torch.device:
         """Where the model computes."""
         return self.model.energy_scale.device
+
+    @property
+    def nearest(self) -> NDArray[np.float64]:
+        """How near training saw two atoms by their atomic numbers, Å, less 5 %; nearer, the model holds back."""
+        return nearest_known(self.model.closest, self.species, self.cutoff)
 
     def graph(self, structure: Structure) -> Graph:
         """Return the graph of a structure at the model's cutoff."""

@@ -19,6 +19,7 @@ from gaq.engine.dynamics import Bath, NativeDynamics, State
 from gaq.engine.native import NativeForceField
 from gaq.errors import ConfigError, DataError, GaqError, Interrupted, did_you_mean
 from gaq.md.calculator import GaqCalculator
+from gaq.md.extrapolation import Extrapolation
 from gaq.md.trajectory import Frame, Sample, Trajectory
 from gaq.metrics.conservation import Drift, energy_drift
 from gaq.structure import Structure
@@ -66,6 +67,9 @@ class MDResult:
         backend: what computed: "engine (avx512)", "torch", or the name of an ASE calculator.
         most_clipped: the quantizer that clipped the largest share of its values in all steps of this call, and that share;
             None for models without codes, and where another backend computed.
+        extrapolation: in how many of the structures looked at atoms were nearer than training saw them, and how near;
+            looked at are the frames of this call where the engine takes the steps, else the structures of all steps. None
+            for other calculators.
     """
 
     ensemble: str
@@ -82,6 +86,7 @@ class MDResult:
     trajectory: Path | None
     backend: str
     most_clipped: tuple[str, float] | None
+    extrapolation: Extrapolation | None = None
 
     def to_results(self, name: str, recipe: str) -> dict[str, Any]:
         """Return the entry of `results.json` for this run, energies in meV/atom relative to the first."""
@@ -233,7 +238,7 @@ class _Run:
             ms_per_step=1000.0 * float(np.median(self.seconds)) if self.seconds else 0.0,
             final=structure_of(self.atoms), trajectory=None if self.trajectory is None else self.trajectory.path,
             backend=getattr(self.atoms.calc, "backend", type(self.atoms.calc).__name__),
-            most_clipped=_most_clipped(self.atoms.calc))
+            most_clipped=_most_clipped(self.atoms.calc), extrapolation=getattr(self.atoms.calc, "extrapolation", None))
 
     def _block(self, count: int) -> None:
         begin = time.perf_counter()

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -47,6 +47,8 @@ def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progr
     model.to(config.device)
     folder, cutoff = Path(config.out), model.config.cutoff
     training = labelled_graphs(data.training, cutoff, config.device)
+    model.learn_distances(training, more=True)
+    model.energy_range.zero_()  # nothing levels off while it learns
     known = {chemical_symbols[z]: energy for z, energy in data.atomic_energies.items()} if config.start is None else {}
     if known:  # what the network says of bonds at first is wrong by their energy, which the offsets do not hold
         centre_energies(model, training, offsets=False)
@@ -56,6 +58,7 @@ def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progr
                 Workers.from_environment(config.device))
     progress = loop.run(resume)
     centre_energies(model, training, offsets=not known)
+    model.learn_energies(batched(training))
     made = {"training_frames": len(data.training), "labels": _labels(data.training), "atomic_energies": known}
     provenance = _provenance(config.model_dump(), data.frames, progress, config.device) | made
     forcefield = frozen(model, RECIPES["fp32"], provenance)
@@ -119,6 +122,7 @@ def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Stru
     model = prepare(teacher, recipe, calibration_batches(forcefield, training)).requires_grad_(True)
     progress = None
     if settings:
+        model.energy_range.zero_()  # nothing levels off while it learns
         labelled = labelled_graphs(training, forcefield.cutoff, device)
         loop = Loop(model, lessons(training, labelled, forcefield, recipe.schedule, settings.seed),
                     labelled_graphs(validation, forcefield.cutoff, device), settings, recipe.schedule,
@@ -126,6 +130,7 @@ def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Stru
                     Workers.from_environment(device))
         progress = loop.run(resume)
         centre_energies(model, labelled)
+        model.learn_energies(batched(labelled))
     used = {"recipe": recipe.name, "optimization": settings.model_dump() if settings else None}
     provenance = _provenance(used, frames, progress, device) | {"float": forcefield.provenance}
     return frozen(model, recipe, provenance)
@@ -167,6 +172,11 @@ def taught(graph: Graph, said: Prediction, share: float) -> Graph:
     return replace(graph, energy=mixed(graph.energy, said.energy), forces=mixed(graph.forces, said.forces))
 
 
+def batched(graphs: Sequence[Graph]) -> Iterator[Graph]:
+    """Return all graphs, 16 at a time."""
+    return (collate(graphs[k : k + 16]) for k in range(0, len(graphs), 16))
+
+
 @torch.no_grad()
 def centre_energies(model: Transformer, graphs: Sequence[Graph], offsets: bool = True) -> None:
     """Remove the mean energy error per atom over the frames that have an energy.
@@ -181,8 +191,7 @@ def centre_energies(model: Transformer, graphs: Sequence[Graph], offsets: bool =
     if not graphs:
         return
     residual = atoms = 0.0
-    for k in range(0, len(graphs), 16):
-        batch = collate(graphs[k : k + 16])
+    for batch in batched(graphs):
         assert batch.energy is not None  # for mypy: all have one
         weights = torch.ones_like(batch.energy) if batch.weights is None else batch.weights[:, 0]
         residual += float((weights * (batch.energy - model(batch).energy)).sum())

@@ -44,8 +44,9 @@ def label(
     chains: Annotated[int, typer.Option("--chains", help="Independent trajectories.")] = 4,
     seed: options.Seed = 0,
     workers: Annotated[int, typer.Option("--workers", help="Processes, one core each.")] = 1,
-    charge: Annotated[int, typer.Option("--charge", help="Of the molecule, in e.")] = 0,
-    multiplicity: Annotated[int | None, typer.Option("--multiplicity", help="2S + 1; the lowest otherwise.")] = None,
+    charge: Annotated[int | None, typer.Option("--charge", help="In e; that in the file otherwise.")] = None,
+    multiplicity: Annotated[int | None, typer.Option("--multiplicity", help=(
+        "2S + 1; that in the file, or the lowest, otherwise."))] = None,
 ) -> None:
     """Make training data.
 

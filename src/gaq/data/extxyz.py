@@ -137,10 +137,10 @@ def _frame(structure: Structure) -> str:
     assert structure.cell is not None
     header = [f'Lattice="{_numbers(structure.cell.ravel())}"'] if structure.cell.any() else []
     properties, columns = "species:S:1:pos:R:3", [[_numbers(row) for row in structure.positions]]
-    for name, rows in (("REF_forces", structure.forces), ("momenta", structure.momenta), ("masses", structure.masses)):
-        if rows is not None:
-            properties += f":{name}:R:{rows[0].size}"
-            columns.append([_numbers(np.atleast_1d(row)) for row in rows])
+    for name, array in (("REF_forces", structure.forces), ("momenta", structure.momenta), ("masses", structure.masses)):
+        if array is not None:
+            properties += f":{name}:R:{array[0].size}"
+            columns.append([_numbers(np.atleast_1d(row)) for row in array])
     if structure.fixed is not None:
         properties += ":move_mask:L:1"
         columns.append(["F" if fixed else "T" for fixed in structure.fixed])

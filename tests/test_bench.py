@@ -17,9 +17,10 @@ from gaq.bench.costs import OPERATIONS, parts, step_seconds
 from gaq.bench.peers import PEERS, Peer, PeerFailed, PeerMissing
 from gaq.bench.steps import BACKENDS
 from gaq.bench.summary import exponent, summarize
-from gaq.bench.systems import azobenzene, structures, systems, waters
+from gaq.bench.systems import structures, systems
 from gaq.bench.timing import ceilings, interleaved
 from gaq.cli.benchmarking import thread_counts
+from gaq.data.structures import azobenzene, waters
 from gaq.errors import ConfigError
 from gaq.graph import build_graph, collate
 from gaq.recipe import RECIPES

@@ -31,6 +31,8 @@ class Graph:
     |        | batch      | (N,)   | the structure an atom belongs to, int64, ascending                       |
     |        | energy     | (B,)   | reference energies, eV, float64, or None                                 |
     |        | forces     | (N, 3) | reference forces, eV/Å, float64, or None                                 |
+    |        | stress     | (B,3,3)| reference stresses, eV/Å³, float64, or None                              |
+    |        | weights    | (B, 3) | of energies, forces and stresses in training, float64; None for 1        |
     """
 
     species: Tensor
@@ -42,6 +44,8 @@ class Graph:
     batch: Tensor
     energy: Tensor | None = None
     forces: Tensor | None = None
+    stress: Tensor | None = None
+    weights: Tensor | None = None
 
     @property
     def structures(self) -> int:
@@ -58,7 +62,7 @@ class Graph:
         return torch.bincount(self.batch, minlength=self.structures)
 
     def rotated(self, rotation: Tensor) -> "Graph":
-        """Return the graph with positions, cells and reference forces rotated, x -> R x.
+        """Return the graph with positions, cells, reference forces and stresses rotated, x -> R x.
 
         Args:
             rotation: one matrix (3, 3), or one for each structure (B, 3, 3), float64.
@@ -70,7 +74,8 @@ class Graph:
             return torch.einsum("nab,nb->na", per_atom, vectors)
 
         return replace(self, positions=turn(self.positions), cell=torch.einsum("bac,bvc->bva", matrices, self.cell),
-                       forces=None if self.forces is None else turn(self.forces))
+                       forces=None if self.forces is None else turn(self.forces),
+                       stress=None if self.stress is None else matrices @ self.stress @ matrices.mT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +125,8 @@ def build_graph(structure: Structure, cutoff: float) -> Graph:
         batch=torch.zeros(len(structure), dtype=torch.int64),
         energy=None if structure.energy is None else torch.tensor([structure.energy], dtype=torch.float64),
         forces=None if structure.forces is None else torch.from_numpy(structure.forces.copy()),
+        stress=None if structure.stress is None else torch.from_numpy(structure.stress.copy())[None],
+        weights=None if structure.weight == 1 else torch.full((1, 3), structure.weight, dtype=torch.float64),
     )
 
 
@@ -137,6 +144,7 @@ def collate(graphs: Sequence[Graph]) -> Graph:
         present = [value for value in values if value is not None]
         return torch.cat(present) if len(present) == len(graphs) else None
 
+    weights = [torch.ones_like(g.cell[:, 0]) if g.weights is None else g.weights for g in graphs]
     return Graph(
         species=torch.cat([g.species for g in graphs]),
         positions=torch.cat([g.positions for g in graphs]),
@@ -147,4 +155,6 @@ def collate(graphs: Sequence[Graph]) -> Graph:
         batch=torch.cat([g.batch + int(s) for g, s in zip(graphs, structures, strict=True)]),
         energy=joined(g.energy for g in graphs),
         forces=joined(g.forces for g in graphs),
+        stress=joined(g.stress for g in graphs),
+        weights=None if all(g.weights is None for g in graphs) else torch.cat(weights),
     )

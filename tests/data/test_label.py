@@ -11,7 +11,8 @@ from ase.build import molecule
 from ase.io import write
 
 from gaq.data import label as module
-from gaq.data.label import label, relabel, structure_from
+from gaq.data.label import label, relabel
+from gaq.data.structures import structure_from
 from gaq.errors import DataError
 from gaq.structure import Structure
 

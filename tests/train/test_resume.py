@@ -16,7 +16,6 @@ from gaq.errors import Interrupted, ModelFileError
 from gaq.forcefield import load
 from gaq.train import Optimization, TrainConfig, quantize, train
 from gaq.train.checkpoint import Progress
-from gaq.train.loop import HeldInterrupts
 
 
 def interrupt_at(step: int):
@@ -106,16 +105,6 @@ def test_ctrl_c_waits_for_the_end_of_a_step(tmp_path: Path, monkeypatch: pytest.
     second = loop(optimization(), tmp_path)
     second.run(resume=True)
     assert_equal(weights(whole.model), weights(second.model))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_second_ctrl_c_breaks_in() -> None:
-    held = HeldInterrupts()
-    with pytest.raises(KeyboardInterrupt), held:  # noqa: PT012
-        os.kill(os.getpid(), signal.SIGINT)
-        assert held.pressed == 1
-        os.kill(os.getpid(), signal.SIGINT)
-    assert held.pressed == 2
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

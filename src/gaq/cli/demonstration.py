@@ -12,7 +12,7 @@ from gaq.cli.terminal import COUNTS, Meter, meter, show
 
 def demo(
     structure: Annotated[str | None, typer.Option("--structure", help=(
-        "A molecule of yours, as a file; ethanol and its ready FP32 model otherwise."))] = None,
+        f"A molecule of yours: {options.STRUCTURE}. Otherwise ethanol and its ready FP32 model."))] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for everything it makes.")] = Path("gaq-demo"),
 ) -> None:
     """Show all of it on one molecule, in about ten minutes.

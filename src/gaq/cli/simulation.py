@@ -17,19 +17,18 @@ MANY_CLIPPED = 0.05  # of the values of one quantizer; learned steps clip about 
 def md(
     model: options.Model,
     structure: Annotated[str, typer.Argument(metavar="STRUCTURE", help=(
-        "Start: a structure file (its last frame), or a molecule by name, as ethanol."))],
+        f"Start: {options.STRUCTURE}."))],
     out: Annotated[Path, typer.Option("--out", metavar="TRAJECTORY.extxyz", help="Never overwritten.")],
-    ensemble: Annotated[str, typer.Option("--ensemble", help=(
+    ensemble: Annotated[str, typer.Option("--ensemble", metavar="NAME", parser=options.one_of("nve", "nvt"), help=(
         "nve (constant energy) or nvt (constant temperature, Langevin)."))] = "nve",
     temperature: Annotated[float | None, typer.Option("--temperature", help=(
         "K, of the start and of the bath; 300 K, and the momenta in the file where it has them, otherwise."))] = None,
     timestep: Annotated[float, typer.Option("--timestep", help="fs.")] = 0.5,
-    steps: Annotated[int, typer.Option("--steps", help="All steps, those before a restart included.")] = 1000,
-    every: Annotated[int, typer.Option("--every", help="Steps between frames.")] = 10,
+    steps: Annotated[int, options.number("--steps", "All steps, those before a restart included.")] = 1000,
+    every: Annotated[int, options.number("--every", "Steps between frames.")] = 10,
     seed: options.Seed = 0,
     resume: options.Resume = False,
-    backend: Annotated[str, typer.Option("--backend", help=(
-        "engine (native), torch, or auto: the engine where it computes this model."))] = "auto",
+    backend: options.Backend = "auto",
     device: options.Device = "cpu",
     threads: options.Threads = None,
 ) -> None:
@@ -37,7 +36,7 @@ def md(
 
     A run can be stopped with Ctrl-C at any time, and goes on with --resume.
     """
-    from gaq.data.label import structure_from
+    from gaq.data.structures import structure_from
     from gaq.md.drivers import run_md
 
     options.use_threads(threads)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from gaq.train.checkpoint import Progress
     from gaq.train.config import Optimization
 
-CHECKPOINT = "checkpoint.safetensors"
-
 
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Data, model and training settings.")],
@@ -44,7 +42,8 @@ def train(
 
 
 def quantize(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Float (FP32) model file (.safetensors).")],
+    model: Annotated[Path, options.model(
+        "Float (FP32) model file (.safetensors), or the folder of a run.")],
     data: options.Data,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The low-bit model to write (.safetensors).")],
     recipe: Annotated[str, typer.Option("--recipe", help=(
@@ -53,12 +52,12 @@ def quantize(
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="ROLE.FIELD=VALUE", help=(
         "Change the recipe, e.g. --set scalar.input=12 or --set schedule.lee_weight=0.1; may be repeated."))] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", help="Time for the training, instead of --steps.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Length of the training; 6000 if not given.")] = None,
+    steps: Annotated[int | None, options.number("--steps", "Length of the training; 6000 if not given.")] = None,
     no_train: Annotated[bool, typer.Option("--no-train", help="Only calibrate: quick, less exact.")] = False,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Structures in one step.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Start of the random numbers.")] = None,
-    frames: Annotated[int | None, typer.Option("--frames", min=1, help="Take so many frames of the data.")] = None,
+    batch_size: Annotated[int | None, options.number("--batch-size", "Structures in one step.")] = None,
+    seed: Annotated[int | None, options.number("--seed", "Start of the random numbers.", least=0)] = None,
+    frames: Annotated[int | None, options.number("--frames", "Take so many frames of the data.")] = None,
     folder: Annotated[Path | None, typer.Option("--folder", metavar="RUN_FOLDER", help=(
         "Where checkpoints and logs go; needed to be able to stop and go on."))] = None,
     resume: options.Resume = False,
@@ -83,7 +82,7 @@ def quantize(
                                     "batch_size": batch_size, "seed": seed})
     options.check_writable(out)
     if folder is not None:
-        options.check_writable(folder / CHECKPOINT)
+        options.check_writable(folder / options.CHECKPOINT)
         _check_start(folder, out, resume)
     elif resume:
         raise ConfigError("--resume needs the --folder that the interrupted run was started with")
@@ -154,7 +153,7 @@ def _check_start(folder: Path, model: Path, resume: bool) -> None:
     Raises:
         OutputError: the folder holds the checkpoint of a run that did not come to its end.
     """
-    checkpoint = folder / CHECKPOINT
+    checkpoint = folder / options.CHECKPOINT
     if resume:
         if not checkpoint.exists():
             say(f"no checkpoint in {folder}: starting from the beginning")

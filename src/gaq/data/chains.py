@@ -7,6 +7,7 @@ plain numbers.
 
 import json
 import os
+import signal
 import struct
 import sys
 from collections.abc import Iterator
@@ -206,6 +207,8 @@ def read_frame(stream: BinaryIO, atoms: int) -> NDArray[np.float64] | None:
 
 def main() -> None:
     """Be a worker: read a job from standard input, write its frames to standard output."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent ends its workers itself
+        signal.signal(number, signal.SIG_IGN)
     with os.fdopen(os.dup(1), "wb") as output:
         os.dup2(2, 1)  # a level of theory may print; its words must not mix with the frames
         message = json.load(sys.stdin)

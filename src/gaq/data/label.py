@@ -5,30 +5,25 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.build import molecule
 from ase.calculators.calculator import Calculator, CalculatorError
-from ase.collections import g2
 
 from gaq.data.chains import Job, flatten, read_frame, write_job
-from gaq.data.extxyz import read_atoms, unlabelled
 from gaq.data.levels import find_level
-from gaq.errors import DataError, did_you_mean
+from gaq.errors import DataError
 from gaq.structure import Structure
 
-COMMON_NAMES = {"ethanol": "CH3CH2OH", "methanol": "CH3OH", "water": "H2O", "methane": "CH4", "ammonia": "NH3",
-                "benzene": "C6H6", "acetone": "CH3COCH3", "propane": "C3H8", "ethane": "C2H6"}
+Labelled = Generator[Structure, None, None]  # closing it ends the processes that work for it
 
 
 def label(structure: Structure, *, method: str = "gfn2-xtb", temperature: float = 500.0, frames: int = 2000,
           interval_fs: float = 20.0, timestep_fs: float = 0.5, equilibration_fs: float = 500.0, seed: int = 0,
           chains: int = 4, workers: int = 1, charge: int | None = None,
-          multiplicity: int | None = None) -> Iterator[Structure]:
+          multiplicity: int | None = None) -> Labelled:
     """Relax a structure, run Langevin dynamics on it and return frames with energies and forces of the same level.
 
     Frame k comes from chain k modulo `chains`; the frames depend on everything but `workers`. They are calculated while
@@ -80,7 +75,7 @@ def label(structure: Structure, *, method: str = "gfn2-xtb", temperature: float 
 
 
 def relabel(structures: Iterable[Structure], method: str, *, charge: int | None = None,
-            multiplicity: int | None = None) -> Iterator[Structure]:
+            multiplicity: int | None = None) -> Labelled:
     """Give energies and forces of another level of theory to given frames, without dynamics.
 
     They keep all but their labels, and carry the charge and the spin that they were calculated with.
@@ -96,7 +91,7 @@ def relabel(structures: Iterable[Structure], method: str, *, charge: int | None 
     """
     level = find_level(method)
 
-    def labelled() -> Iterator[Structure]:
+    def labelled() -> Labelled:
         calculators: dict[Electrons, Calculator] = {}
         for number, structure in enumerate(structures):
             atoms = _atoms(structure)
@@ -119,24 +114,7 @@ def relabel(structures: Iterable[Structure], method: str, *, charge: int | None 
     return labelled()
 
 
-def structure_from(name_or_path: str | Path) -> Structure:
-    """Return the last structure of a file that ASE reads, or a molecule of the G2 set by its name (CH3CH2OH, H2O ...).
-
-    Raises:
-        DataError: neither a file nor a known name, or a file that cannot be read.
-    """
-    path = Path(name_or_path).expanduser()
-    if path.exists():
-        frames = read_atoms(path)
-        return unlabelled(frames[-1], f"{path}, frame {len(frames) - 1}")
-    name = COMMON_NAMES.get(str(name_or_path).lower(), str(name_or_path))
-    if name in g2.names:
-        return unlabelled(molecule(name), name)
-    raise DataError(f"{name_or_path} is neither a file nor a molecule of the G2 set, as ethanol, CH3CH2OH or C6H6"
-                    f"{did_you_mean(name, [*g2.names, *COMMON_NAMES])}")
-
-
-def _gather(job: Job, structure: Structure, workers: int) -> Iterator[Structure]:
+def _gather(job: Job, structure: Structure, workers: int) -> Labelled:
     """Start the workers and read their frames in the order of the chains."""
     environment = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     command = [sys.executable, "-P", "-c", "from gaq.data.chains import main; main()"]

@@ -13,6 +13,7 @@ from gaq.structure import Structure
 
 ENERGY_UNITS = {"eV": 1.0, "kcal/mol": units.kcal / units.mol, "kJ/mol": units.kJ / units.mol, "Ha": units.Hartree,
                 "meV": 1e-3}
+LABELS = ("energy", "forces", "stress", "weight")  # what a file may say of a frame
 LENGTH_UNITS = {"Ang": 1.0, "Bohr": units.Bohr, "nm": 10.0}
 
 _SAMPLE = 32  # frames that the guards look at
@@ -33,6 +34,11 @@ class KeyMap:
         forces: key of the forces on atoms, or None where there are none.
         energy_unit: eV, kcal/mol, kJ/mol, Ha or meV.
         length_unit: Ang, Bohr or nm.
+        stress: key of the stress (1/V) dE/dε of a periodic frame, in `energy_unit`/`length_unit`³ and tension positive, or,
+            where the name contains "virial", of the virial -V σ in `energy_unit`; None where it is not wanted.
+        weight: key of the weight of a frame in training, or None where all count alike.
+
+    "none" as a name is None. The usual names of stress and weight may be absent; the others must be in the file.
 
     Raises:
         ConfigError: an unknown unit.
@@ -42,8 +48,13 @@ class KeyMap:
     forces: str | None = "REF_forces"
     energy_unit: str = "eV"
     length_unit: str = "Ang"
+    stress: str | None = "REF_stress"
+    weight: str | None = "weight"
 
     def __post_init__(self) -> None:
+        for name in LABELS:
+            if str(getattr(self, name)).lower() == "none":
+                object.__setattr__(self, name, None)
         for name, known in (("energy_unit", ENERGY_UNITS), ("length_unit", LENGTH_UNITS)):
             given = getattr(self, name)
             if given not in known:

@@ -1,7 +1,7 @@
 """A `ForceField` as a calculator of the Atomic Simulation Environment (ASE)."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -72,13 +72,14 @@ class GaqCalculator(Calculator):
         graph = self.forcefield.graph(geometry_of(current))
         prediction = checked_prediction(lambda given: self.forcefield.predict(given, stress=wants_stress), graph)
         energy = prediction.energy.item()
-        self.results |= {"energy": energy, "free_energy": energy, "forces": prediction.forces.cpu().numpy()}
+        results: dict[str, Any] = {"energy": energy, "free_energy": energy, "forces": prediction.forces.cpu().numpy()}
         if prediction.atom_energies is not None:
-            self.results["energies"] = prediction.atom_energies.cpu().numpy()
+            results["energies"] = prediction.atom_energies.cpu().numpy()
         if prediction.stress is not None:
-            self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
+            results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
+        self.results = results  # a dictionary of their own: a copy of this calculator keeps those of its structure
 
     def keep(self, atoms: Atoms, energy: float, forces: NDArray[np.float64]) -> None:
         """Take results for `atoms` that came from elsewhere, so that they are not computed again."""
         self.atoms = atoms.copy()
-        self.results = {"energy": energy, "free_energy": energy, "forces": forces}
+        self.results = {"energy": energy, "free_energy": energy, "forces": forces.copy()}

@@ -140,7 +140,7 @@ def run_md(
         UnstableTrajectory: the simulation exploded.
         OutputError: `out` exists already, or cannot be written; whole frames stay.
         DataError: `out` is no trajectory of this structure, these settings and this model.
-        Interrupted: Ctrl-C; whole frames stay.
+        Interrupted: Ctrl-C or SIGTERM; whole frames stay.
 
     Source: W. C. Swope et al., J. Chem. Phys. 76, 637 (1982); E. Vanden-Eijnden and G. Ciccotti, Chem. Phys. Lett. 429,
     310 (2006).
@@ -212,11 +212,10 @@ class _Run:
                 self._record()
                 if progress is not None:
                     progress(self._state())
-        except KeyboardInterrupt:
-            reached = f"stopped by Ctrl-C after step {self.samples[-1].step} of {self.steps}"
-            if self.trajectory is None:
-                raise Interrupted(f"{reached}; no trajectory was asked for, so the run starts anew next time") from None
-            raise Interrupted(f"{reached}; go on with --resume and the trajectory {self.trajectory.path}") from None
+        except KeyboardInterrupt as cause:
+            advice = ("no trajectory was asked for, so the run starts anew next time" if self.trajectory is None else
+                      f"go on with --resume and the trajectory {self.trajectory.path}")
+            raise Interrupted(cause, f"after step {self.samples[-1].step} of {self.steps}; {advice}") from None
 
     def result(self) -> MDResult:
         """Gather the energies of all frames."""

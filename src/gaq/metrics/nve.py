@@ -27,7 +27,6 @@ from gaq.structure import Structure
 
 SKIN = 0.5  # Å; candidates beyond the cutoff are kept, and left out of the graph until they come within it
 HOTTEST = 1000.0, 10.0  # a replica has exploded above 1000 K + 10 times the temperature asked for
-REPORTS = 10  # calls of `progress` in one run
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +85,7 @@ def simulate_replicas(
         timestep_fs: Δt in fs.
         temperature_K: of the first velocities.
         seed: of the first velocities; replica k has the same ones whatever R is.
-        progress: called now and then with the time reached in ps.
+        progress: called after every step with the time reached in ps.
 
     Raises:
         ConfigError: a setting without meaning.
@@ -113,7 +112,7 @@ def simulate_replicas(
         except GaqError as error:
             exploded = f"after {step * timestep_fs:g} fs: {error}"
             break
-        if progress is not None and step % max(steps // REPORTS, 1) == 0:
+        if progress is not None:
             progress(step * timestep_fs / 1000.0)
     energy, turned = record.series()
     time_ps = np.arange(energy.shape[1], dtype=np.float64) * np.float64(timestep_fs / 1000.0)

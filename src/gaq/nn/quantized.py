@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gaq.errors import ModelFileError
 from gaq.nn.geometry import Geometry
 from gaq.nn.leaves import Frame, mix_channels
 from gaq.quant.affine import codes
@@ -48,6 +49,10 @@ class FixedScale(nn.Module):
     def forward(self) -> Tensor:
         """Return s."""
         return self.value
+
+    def check(self) -> None:
+        """Raise ModelFileError for a step that cannot be divided by."""
+        _check_steps(self.value)
 
 
 class FloatWeight(nn.Module):
@@ -84,19 +89,19 @@ class MasterWeight(nn.Module):
     def frozen(self, step: Tensor | None = None) -> "PackedWeight":
         """Return the deployed form."""
         whole, scale = self(step)
-        return PackedWeight(whole.detach(), scale.detach(), self.fmt)
+        return PackedWeight(pack(whole, self.fmt), scale, self.fmt, tuple(whole.shape))
 
 
 class PackedWeight(nn.Module):
-    """A weight as bytes at its bit width; the codes are unpacked once, when first used."""
+    """A weight of a shape as bytes at its bit width; the codes are unpacked once, when first used."""
 
     packed: Tensor
     scale: Tensor
 
-    def __init__(self, whole: Tensor, scale: Tensor, fmt: IntFormat) -> None:
+    def __init__(self, packed: Tensor, scale: Tensor, fmt: IntFormat, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.fmt, self.shape = fmt, tuple(whole.shape)
-        self.register_buffer("packed", pack(whole, fmt))
+        self.fmt, self.shape = fmt, shape
+        self.register_buffer("packed", packed)
         self.register_buffer("scale", scale.detach().clone())
         self._unpacked: Tensor | None = None
 
@@ -110,6 +115,11 @@ class PackedWeight(nn.Module):
     def frozen(self, step: Tensor | None = None) -> "PackedWeight":
         """Return itself."""
         return self
+
+    def check(self) -> None:
+        """Raise ModelFileError for codes outside of their format, or a step that cannot be divided by."""
+        _check_steps(self.scale)
+        self()
 
     def _load_from_state_dict(self, *arguments, **keywords) -> None:  # type: ignore[no-untyped-def]
         super()._load_from_state_dict(*arguments, **keywords)
@@ -247,7 +257,7 @@ class QuantizedVectors(nn.Module):
         self.scales = nn.ModuleList(scales)
         for index, table in enumerate(points):
             self.register_buffer(f"points{index + 1}", table)
-        self.register_buffer("rounding", torch.ones((), dtype=torch.bool), persistent=False)
+        self.register_buffer("rounding", torch.ones((), dtype=torch.bool, device="cpu"), persistent=False)
 
     @property
     def active(self) -> bool:
@@ -274,6 +284,14 @@ class QuantizedVectors(nn.Module):
         """Return the deployed form."""
         points = [getattr(self, f"points{degree}") for degree in range(1, len(self.formats) + 1)]
         return QuantizedVectors(self.role, self.formats, [FixedScale(s()) for s in self.scales], points)
+
+
+def _check_steps(steps: Tensor) -> None:
+    """Raise ModelFileError unless steps and their inverses are positive normal numbers: of smaller ones some make 0."""
+    tiny = torch.finfo(steps.dtype).tiny
+    if not bool(((steps >= tiny) & (steps <= 1 / tiny)).all()):
+        raise ModelFileError(f"steps must be from {tiny:.2g} to {1 / tiny:.2g}; they go from {float(steps.min()):.3g} to "
+                             f"{float(steps.max()):.3g}")
 
 
 QUANTIZED = (QuantizedLinear, QuantizedVectorLinear, QuantizedEmbedding, QuantizedVectors)

@@ -40,8 +40,8 @@ def structure_of(atoms: Atoms) -> Structure:
     Raises:
         StructureError: as there; or a constraint other than fixed atoms.
     """
-    arrays = {name: atoms.arrays[name] if atoms.has(name) else None for name in ("masses", "momenta")}
-    return Structure(**_geometry(atoms), **arrays, fixed=_fixed(atoms))
+    return Structure(**_geometry(atoms), masses=atoms.arrays.get("masses"), momenta=atoms.arrays.get("momenta"),
+                     fixed=_fixed(atoms))
 
 
 def charge_and_spin(atoms: Atoms) -> tuple[float, float]:

@@ -46,8 +46,10 @@ def label(
     chains: Annotated[int, options.number("--chains", "Independent trajectories.")] = 4,
     seed: options.Seed = 0,
     workers: Annotated[int, options.number("--workers", "Processes, one core each.", most=options.MOST_THREADS)] = 1,
-    charge: Annotated[int, options.number("--charge", "Of the molecule, in e.", least=-1000, most=1000, metavar="E")] = 0,
-    multiplicity: Annotated[int | None, options.number("--multiplicity", "2S + 1; the lowest otherwise.")] = None,
+    charge: Annotated[int | None, options.number(
+        "--charge", "In e; that in the file otherwise.", least=-1000, most=1000, metavar="E")] = None,
+    multiplicity: Annotated[int | None, options.number(
+        "--multiplicity", "2S + 1; that in the file, or the lowest, otherwise.")] = None,
 ) -> None:
     """Make training data.
 

@@ -102,7 +102,8 @@ def unlabelled(atoms: Atoms, source: str, to_angstrom: float = 1.0) -> Structure
 def write_frames(path: str | Path, structures: Iterable[Structure]) -> None:
     """Write frames as extended XYZ with the keys REF_energy (eV), REF_forces (eV/Å), REF_stress (eV/Å³) and weight.
 
-    The file is written whole or not at all. Numbers keep all their digits: reading the file gives the same frames. A path that ends in .gz is compressed.
+    The file is written whole or not at all. Numbers keep all their digits: reading the file gives the same frames. A path
+    that ends in .gz is compressed.
 
     Raises:
         DataError: there are no frames.
@@ -119,10 +120,10 @@ def _frame(structure: Structure) -> str:
     assert structure.cell is not None
     header = [f'Lattice="{_numbers(structure.cell.ravel())}"'] if structure.cell.any() else []
     properties, columns = "species:S:1:pos:R:3", [[_numbers(row) for row in structure.positions]]
-    for name, rows in (("REF_forces", structure.forces), ("momenta", structure.momenta), ("masses", structure.masses)):
-        if rows is not None:
-            properties += f":{name}:R:{rows[0].size}"
-            columns.append([_numbers(np.atleast_1d(row)) for row in rows])
+    for name, array in (("REF_forces", structure.forces), ("momenta", structure.momenta), ("masses", structure.masses)):
+        if array is not None:
+            properties += f":{name}:R:{array[0].size}"
+            columns.append([_numbers(np.atleast_1d(row)) for row in array])
     if structure.fixed is not None:
         properties += ":move_mask:L:1"
         columns.append(["F" if fixed else "T" for fixed in structure.fixed])

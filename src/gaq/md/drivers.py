@@ -126,8 +126,8 @@ def run_md(
         forcefield: force field, or any ASE calculator.
         structure: start.
         ensemble: "nve" or "nvt".
-        temperature_K: K; of the momenta that are drawn for the start, and in NVT of the bath. None starts from the momenta of
-            `structure`, with a bath of 300 K; where it has none, they are drawn at 300 K.
+        temperature_K: K; of the momenta that are drawn for the start, and in NVT of the bath. None starts from the momenta
+            of `structure`, with a bath of 300 K; where it has none, they are drawn at 300 K.
         timestep_fs: fs.
         steps: total number of steps, those before a restart included.
         every: steps between frames and calls of `progress`.

@@ -66,6 +66,12 @@ class ForceField:
         """Where the model computes."""
         return self.model.energy_scale.device
 
+    @property
+    def sha256(self) -> str:
+        """Digest of what computes: shape, recipe and tensors; the same in memory and from a file, audited or not."""
+        header = {"model": self.config.model_dump(mode="json"), "recipe": self.recipe.model_dump(mode="json")}
+        return _digest(header, {name: t.detach().cpu() for name, t in self.model.state_dict().items()})
+
     def graph(self, structure: Structure) -> Graph:
         """Return the graph of a structure at the model's cutoff."""
         return build_graph(structure, self.cutoff)

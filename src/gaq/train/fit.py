@@ -33,9 +33,13 @@ CALIBRATION_FRAMES = 64
 def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progress: None) -> ForceField:
     """Train a float force field, from scratch or on from another, and write it to `config.out`/model.safetensors.
 
+    Without `resume`, files of an earlier run in the folder are replaced (the command line asks first). A finished run is
+    extended by `resume` with more `steps` or `minutes`: it goes on at the rate that the cosine of the new length has there.
+
     Raises:
         DataError, ConfigError: bad sources or settings, before any work is done.
-        Interrupted: Ctrl-C; `resume=True` goes on exactly where it stopped.
+        Interrupted: Ctrl-C or SIGTERM; `resume=True` goes on exactly where it stopped.
+        OutputError: another process trains in the folder.
     """
     frames = load_frames(config.data.train, config.data.keys)
     if config.data.frames is not None:
@@ -62,7 +66,8 @@ def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progr
     loop = Loop(model, labelled_graphs(training, cutoff, frames.source, config.device),
                 labelled_graphs(validation, cutoff, frames.source, config.device),
                 config.optimization, Schedule(scalars_only=0.0), folder,
-                _identity(config.model_dump(exclude={"out", "device", "threads"}), frames), watch,
+                _identity(config.model_dump(exclude={"out", "device", "threads", "optimization"}),
+                          config.optimization.identity(), frames), watch,
                 Workers.from_environment(config.device))
     progress = loop.run(resume)
     centre_energies(model, loop.train)
@@ -122,7 +127,8 @@ def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Stru
         labelled = labelled_graphs(training, forcefield.cutoff, source, device)
         loop = Loop(model, lessons(training, labelled, forcefield, recipe.schedule, settings.seed),
                     labelled_graphs(validation, forcefield.cutoff, source, device), settings, recipe.schedule,
-                    Path(folder) if folder else None, _identity(recipe, settings, frames, forcefield.provenance), watch,
+                    Path(folder) if folder else None,
+                    _identity(recipe, settings.identity(), frames, forcefield.sha256), watch,
                     Workers.from_environment(device))
         progress = loop.run(resume)
         centre_energies(model, labelled)
@@ -200,7 +206,9 @@ def _identity(*parts: Any) -> str:
             return part.fingerprint
         if hasattr(part, "model_dump_json"):
             return part.model_dump_json()
-        return json.dumps(part, sort_keys=True, default=str) if isinstance(part, dict) else str(len(part))
+        if isinstance(part, (dict, str)):
+            return json.dumps(part, sort_keys=True, default=str)
+        return Frames(tuple(part), "").fingerprint
     return hashlib.sha256("\n".join(text(p) for p in parts).encode()).hexdigest()
 
 

@@ -75,6 +75,12 @@ class ForceField:
         """How near training saw two atoms by their atomic numbers, Å, less 5 %; nearer, the model holds back."""
         return nearest_known(self.model.closest, self.species, self.cutoff)
 
+    @property
+    def sha256(self) -> str:
+        """Digest of what computes: shape, recipe and tensors; the same in memory and from a file, audited or not."""
+        header = {"model": self.config.model_dump(mode="json"), "recipe": self.recipe.model_dump(mode="json")}
+        return tensorfile.digest(header, {name: t.detach().cpu() for name, t in self.model.state_dict().items()})
+
     def graph(self, structure: Structure) -> Graph:
         """Return the graph of a structure at the model's cutoff."""
         return build_graph(structure, self.cutoff)

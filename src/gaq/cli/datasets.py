@@ -50,6 +50,7 @@ def label(
         "--charge", "In e; that in the file otherwise.", least=-1000, most=1000, metavar="E")] = None,
     multiplicity: Annotated[int | None, options.number(
         "--multiplicity", "2S + 1; that in the file, or the lowest, otherwise.")] = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Make training data.
 
@@ -60,7 +61,7 @@ def label(
     from gaq.data.label import relabel as calculate
     from gaq.data.structures import structure_from
 
-    options.check_writable(out)
+    options.check_outputs([out, _partial(out)], overwrite, [structure, relabel])
     if (structure is None) == (relabel is None):
         raise ConfigError("give either a STRUCTURE to start from, or --relabel FRAMES")
     if relabel is not None:
@@ -94,14 +95,20 @@ def info(
         show(line)
 
 
+def _partial(out: Path) -> Path:
+    """Return where the frames of an interrupted run go."""
+    return out.with_name(f"partial-{out.name}")
+
+
 def _write(made: "Labelled", count: int, out: Path, title: str) -> None:
     """Write frames as they come whole; what an interruption leaves goes to a file of its own."""
     from gaq.data import write_frames
+    from gaq.files import locked
 
     done: list[Structure] = []
-    partial = out.with_name(f"partial-{out.name}")
+    partial = _partial(out)
     try:
-        with closing(made), meter(title, FRAMES, "preparing") as told:
+        with locked(out), closing(made), meter(title, FRAMES, "preparing") as told:
             for structure in made:
                 done.append(structure)
                 told(len(done), count)

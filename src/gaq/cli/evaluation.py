@@ -44,6 +44,7 @@ def evaluate(
     forces_key: options.ForcesKey = "REF_forces",
     energy_unit: options.EnergyUnit = "eV",
     length_unit: options.LengthUnit = "Ang",
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Compare models with reference data.
 
@@ -56,8 +57,7 @@ def evaluate(
     from gaq.files import write_atomically
     from gaq.report import comparison_table
 
-    if out is not None:
-        options.check_writable(out)
+    options.check_outputs([out], overwrite, [*models, data])
     options.use_threads(threads)
     stored = [options.load_model(path, device) for path in models]
     reference = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
@@ -89,6 +89,7 @@ def evaluate(
 def report(
     results: Annotated[list[Path], typer.Argument(metavar="RESULTS.json", help="Files of `gaq evaluate --json`.")],
     out: Annotated[Path, typer.Option("--out", metavar="PAGE.html", help="The page to write.")],
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Make one HTML page of results.
 
@@ -96,6 +97,7 @@ def report(
     """
     from gaq.report import read_results, write_page
 
+    options.check_outputs([out], overwrite, results)
     write_page([read_results(path) for path in results], out)
     show(f"wrote {out}")
 

@@ -20,6 +20,7 @@ from gaq.engine.native import NativeForceField
 from gaq.errors import ConfigError, DataError, GaqError, Interrupted, did_you_mean
 from gaq.md.calculator import GaqCalculator
 from gaq.md.extrapolation import Extrapolation
+from gaq.md.identity import run_identity
 from gaq.md.trajectory import Frame, Sample, Trajectory
 from gaq.metrics.conservation import Drift, energy_drift
 from gaq.structure import Structure
@@ -133,7 +134,8 @@ def run_md(
         every: steps between frames and calls of `progress`.
         out: trajectory in extended XYZ, or None.
         seed: of the momenta and of the Langevin noise.
-        resume: go on from the last frame of `out`, where it exists.
+        resume: go on from the last frame of `out`, where it exists: with the model and the settings it was made with, which
+            it holds.
         friction_per_ps: Langevin friction in 1/ps.
         progress: called after each frame.
         backend: "engine", "torch", or "auto", the engine where it computes this force field; another ASE calculator goes
@@ -161,7 +163,8 @@ def run_md(
     if drawn:
         _draw_momenta(atoms, temperature_K, seed)
     atoms.calc = _calculator(forcefield, backend)
-    settings = {"ensemble": ensemble, "timestep_fs": repr(float(timestep_fs))}
+    settings = run_identity(atoms.calc, ensemble=ensemble, temperature_K=temperature_K, friction_per_ps=friction_per_ps,
+                            timestep_fs=timestep_fs, seed=seed)
     dynamics = _dynamics(atoms, structure, freedom, ensemble, temperature_K, timestep_fs, friction_per_ps, seed)
     atoms.get_forces()  # a structure that the force field cannot take fails here, before any file is made
     with nullcontext() if out is None else Trajectory(out, structure, settings, resume) as trajectory:

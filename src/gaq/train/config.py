@@ -126,6 +126,10 @@ class Optimization(_Strict):
             raise ValueError("give either steps or minutes")
         return self
 
+    def identity(self) -> dict[str, Any]:
+        """Return what a run that goes on must have in common with the one before: all but how long it lasts."""
+        return self.model_dump(exclude={"steps", "minutes", "patience", "checkpoint_every"})
+
 
 LOW_BIT = Optimization(steps=6000, learning_rate=7e-4, energy_weight=0.2, warmup_steps=100, validate_every=200, ema=0.9)
 """How a low-bit model is trained from a float one, where nothing else is said. An average over many steps is no good here:

@@ -35,9 +35,13 @@ CALIBRATION_FRAMES = 64
 def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progress: None) -> ForceField:
     """Train a float force field, from scratch or on from another, and write it to `config.out`/model.safetensors.
 
+    Without `resume`, files of an earlier run in the folder are replaced (the command line asks first). A finished run is
+    extended by `resume` with more `steps` or `minutes`: it goes on at the rate that the cosine of the new length has there.
+
     Raises:
         DataError, ConfigError: bad sources or settings, before any work is done.
-        Interrupted: Ctrl-C; `resume=True` goes on exactly where it stopped.
+        Interrupted: Ctrl-C or SIGTERM; `resume=True` goes on exactly where it stopped.
+        OutputError: another process trains in the folder.
     """
     data = select(config)
     torch.manual_seed(config.optimization.seed)
@@ -54,7 +58,8 @@ def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progr
         centre_energies(model, training, offsets=False)
     loop = Loop(model, training, labelled_graphs(data.validation, cutoff, config.device),
                 config.optimization, Schedule(scalars_only=0.0), folder,
-                _identity(config.model_dump(exclude={"out", "device", "threads"}), data.frames, known), watch,
+                _identity(config.model_dump(exclude={"out", "device", "threads", "optimization"}),
+                          config.optimization.identity(), data.frames, known), watch,
                 Workers.from_environment(config.device))
     progress = loop.run(resume)
     centre_energies(model, training, offsets=not known)
@@ -126,7 +131,8 @@ def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Stru
         labelled = labelled_graphs(training, forcefield.cutoff, device)
         loop = Loop(model, lessons(training, labelled, forcefield, recipe.schedule, settings.seed),
                     labelled_graphs(validation, forcefield.cutoff, device), settings, recipe.schedule,
-                    Path(folder) if folder else None, _identity(recipe, settings, frames, forcefield.provenance), watch,
+                    Path(folder) if folder else None,
+                    _identity(recipe, settings.identity(), frames, forcefield.sha256), watch,
                     Workers.from_environment(device))
         progress = loop.run(resume)
         centre_energies(model, labelled)
@@ -210,7 +216,9 @@ def _identity(*parts: Any) -> str:
             return part.fingerprint
         if hasattr(part, "model_dump_json"):
             return part.model_dump_json()
-        return json.dumps(part, sort_keys=True, default=str) if isinstance(part, dict) else str(len(part))
+        if isinstance(part, (dict, str)):
+            return json.dumps(part, sort_keys=True, default=str)
+        return Frames(tuple(part), "").fingerprint
     return hashlib.sha256("\n".join(text(p) for p in parts).encode()).hexdigest()
 
 

@@ -16,7 +16,7 @@ from gaq.data import Frames
 from gaq.engine.backend import on_backend
 from gaq.engine.dynamics import simulate_replicas
 from gaq.errors import ConfigError, DataError
-from gaq.forcefield import ForceField
+from gaq.forcefield import ForceField, check_frames
 from gaq.graph import Predictor, build_graph
 from gaq.metrics.conservation import replica_drift
 from gaq.metrics.finite_differences import force_error_by_differences
@@ -132,6 +132,11 @@ def audit(
     if not len(frames):
         raise DataError(f"{frames.source} holds no frames; the audit needs at least one structure")
     cutoff = _cutoff(subject, cutoff)
+    frames = frames.apart()[0] or frames
+    for potential in (subject, reference):
+        known = getattr(potential, "species", None)
+        if known is not None:
+            check_frames(frames, known)
     spread = frames.spread(plan.frames)
     precise = subject.to(dtype=torch.float64) if isinstance(subject, ForceField) else subject
     subject, reference = _deployed(subject), None if reference is None else _deployed(reference)

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from gaq.data import Frames
 from gaq.errors import ConfigError, DataError
 from gaq.files import sha256
+from gaq.forcefield import check_frames
 from gaq.metrics.accuracy import Accuracy, accuracy
 from gaq.metrics.equivariance import equivariance_map, lee_by_quantizer, local_equivariance_error
+from gaq.metrics.stresses import StressAccuracy, stress_accuracy
 
 if TYPE_CHECKING:
     from gaq.forcefield import ForceField
@@ -63,12 +65,16 @@ def evaluate(
     """
     _check([name for name, _, _ in models], frames,
            {"rotations": rotations, "lee_frames": lee_frames, "batch_size": batch_size})
+    frames, notes = _molecules(frames)
+    for _, forcefield, _ in models:
+        check_frames(frames, forcefield.species)
     say = progress or (lambda line: None)
     entries = []
     for name, forcefield, path in models:
         say(f"{name}: accuracy on {len(frames)} frames")
         entry = _identity(name, forcefield, Path(path), frames)
         entry |= _accuracy_part(accuracy(forcefield, frames, batch_size=batch_size, seed=seed))
+        entry |= _stress_part(stress_accuracy(forcefield, frames, batch_size=batch_size))
         say(f"{name}: equivariance under {rotations} rotations of {min(lee_frames, len(frames))} frames")
         entry |= _equivariance_part(forcefield, frames.spread(lee_frames), rotations, batch_size, seed)
         say(f"{name}: equivariance of single quantizers, and over rotation axes")
@@ -80,7 +86,7 @@ def evaluate(
         "hardware": hardware(), "source": frames.source, "source_fingerprint": frames.fingerprint,
         "frames": len(frames),
         "structure": {"species": frames[0].species.tolist(), "positions": frames[0].positions.tolist()},
-        "models": entries, "nve": [], "notes": [],
+        "models": entries, "nve": [], "notes": notes,
     }
 
 
@@ -100,6 +106,21 @@ def _check(names: list[str], frames: Frames, counts: dict[str, int]) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ConfigError(f"{name} must be at least 1, not {count}")
+
+
+def _molecules(frames: Frames) -> tuple[Frames, list[str]]:
+    """Return the frames without isolated atoms, where there are others, and what a reader must know of them."""
+    kept, atoms = frames.apart()
+    if not len(kept) or not len(atoms):
+        kept, atoms = frames, frames[:0]
+    notes = [f"{len(atoms)} isolated atoms of {frames.source} are left out."] if len(atoms) else []
+    for label in ("energy", "forces"):
+        there = sum(getattr(frame, label) is not None for frame in kept)
+        if there < len(kept):
+            name = {"energy": "energies"}.get(label, label)
+            notes.append(f"{there} of {len(kept)} frames of {frames.source} have reference {name}; errors are over "
+                         "those." if there else f"The frames of {frames.source} have no reference {name}.")
+    return kept, notes
 
 
 def _identity(name: str, forcefield: "ForceField", path: Path, frames: Frames) -> dict[str, Any]:
@@ -125,6 +146,10 @@ def _accuracy_part(errors: Accuracy) -> dict[str, Any]:
         "parity": {"forces_ref": _rounded(forces[0]), "forces_pred": _rounded(forces[1]),
                    "energy_ref": _rounded(energy[0]), "energy_pred": _rounded(energy[1])},
     }
+
+
+def _stress_part(errors: StressAccuracy | None) -> dict[str, Any]:
+    return {} if errors is None else {"stress_mae_meV_A3": errors.mae_meV_A3, "stress_rmse_meV_A3": errors.rmse_meV_A3}
 
 
 def _equivariance_part(forcefield: "ForceField", frames: Frames, rotations: int, batch_size: int,

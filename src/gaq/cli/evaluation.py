@@ -41,6 +41,7 @@ def evaluate(
     threads: options.Threads = None,
     energy_key: options.EnergyKey = "REF_energy",
     forces_key: options.ForcesKey = "REF_forces",
+    stress_key: options.StressKey = "REF_stress",
     energy_unit: options.EnergyUnit = "eV",
     length_unit: options.LengthUnit = "Ang",
 ) -> None:
@@ -58,7 +59,7 @@ def evaluate(
         options.check_writable(out)
     options.use_threads(threads)
     stored = [options.load_model(path, device) for path in models]
-    reference = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
+    reference = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit, stress=stress_key))
     if frames is not None:
         reference = reference.take(frames, seed)
     names = _names(models)

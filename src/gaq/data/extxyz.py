@@ -94,7 +94,8 @@ def unlabelled(atoms: Atoms, source: str) -> Structure:
 def write_frames(path: str | Path, structures: Iterable[Structure]) -> None:
     """Write frames as extended XYZ with the keys REF_energy (eV), REF_forces (eV/Å), REF_stress (eV/Å³) and weight.
 
-    The file is written whole or not at all. Numbers keep all their digits: reading the file gives the same frames. A path that ends in .gz is compressed.
+    The file is written whole or not at all. Numbers keep all their digits: reading the file gives the same frames. A path
+    that ends in .gz is compressed.
 
     Raises:
         DataError: there are no frames.

@@ -23,9 +23,10 @@ from gaq.so3 import random_rotations
 from gaq.train import TrainConfig, quantize, train
 from gaq.train.batches import Batch, Batches, fit_offsets, force_scale
 from gaq.train.checkpoint import Progress
-from gaq.train.fit import centre_energies, lessons, split, taught
+from gaq.train.fit import centre_energies, lessons, taught
 from gaq.train.loop import rate_at
 from gaq.train.loss import loss, loss_weights
+from gaq.train.selection import split
 from gaq.transform import prepare, protect
 
 

@@ -73,7 +73,7 @@ def evaluate(
         for entry, forcefield in zip(results["models"], stored, strict=True):
             sizes = forcefield.stored_bytes()
             entry |= {"stored_bytes": sum(sizes.values()), "stored_by_tensor": sizes}
-    show(comparison_table([results]))
+    show(comparison_table([results]), *results["notes"])
     if check_forces:
         with stages("displacing atoms") as stage:
             table = _differences(names, computing, reference, stage)

@@ -277,11 +277,11 @@ def check_frames(frames: "Frames", known: tuple[int, ...]) -> None:
         unknown = sorted(set(frame.species.tolist()) - set(known))
         if unknown:
             names, taught = (", ".join(chemical_symbols[z] for z in each) for each in (unknown, known))
-            raise SpeciesError(f"{frames.place(index)}: the model does not know {names}; it is made for {taught}. Leave such "
-                               "frames out, or train a model on them")
+            raise SpeciesError(f"{frames.place(index)}: the model does not know {names}; it is made for {taught}. Leave "
+                               "such frames out, or train a model on them")
         if frame.charge or frame.spin:
-            raise StructureError(f"{frames.place(index)} has charge {frame.charge:g} and spin {frame.spin:g}, which the model "
-                                 "has no terms for; leave such frames out")
+            raise StructureError(f"{frames.place(index)} has charge {frame.charge:g} and spin {frame.spin:g}, which the "
+                                 "model has no terms for; leave such frames out")
 
 
 def check_finite(prediction: Prediction) -> Prediction:

@@ -81,6 +81,7 @@ def info(
     source: Annotated[str, typer.Argument(metavar="SRC", help=f"Frames: {options.SOURCES}.")],
     energy_key: options.EnergyKey = "REF_energy",
     forces_key: options.ForcesKey = "REF_forces",
+    stress_key: options.StressKey = "REF_stress",
     energy_unit: options.EnergyUnit = "eV",
     length_unit: options.LengthUnit = "Ang",
 ) -> None:
@@ -90,7 +91,7 @@ def info(
     """
     from gaq.data import load_frames
 
-    frames = load_frames(source, options.key_map(energy_key, forces_key, energy_unit, length_unit))
+    frames = load_frames(source, options.key_map(energy_key, forces_key, energy_unit, length_unit, stress=stress_key))
     for line in _statistics(frames):
         show(line)
 
@@ -147,4 +148,13 @@ def _statistics(frames: "Frames") -> list[str]:
                      f"{np.abs(components).max():.4f} eV/Å")
     else:
         lines.append("forces       none")
+    stresses = sum(frame.stress is not None for frame in frames)
+    weights = [frame.weight for frame in frames if frame.weight != 1]
+    atoms = len(frames.apart()[1])
+    if stresses:
+        lines.append(f"stresses     {stresses}")
+    if weights:
+        lines.append(f"weights      {len(weights)} frames with another than 1, from {min(weights):g} to {max(weights):g}")
+    if atoms:
+        lines.append(f"atoms        {atoms} isolated: not trained on, they give the energies of their elements")
     return [*lines, f"fingerprint  {frames.fingerprint}"]

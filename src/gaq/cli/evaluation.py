@@ -42,6 +42,7 @@ def evaluate(
     threads: options.Threads = None,
     energy_key: options.EnergyKey = "REF_energy",
     forces_key: options.ForcesKey = "REF_forces",
+    stress_key: options.StressKey = "REF_stress",
     energy_unit: options.EnergyUnit = "eV",
     length_unit: options.LengthUnit = "Ang",
     overwrite: options.Overwrite = False,
@@ -60,7 +61,7 @@ def evaluate(
     options.check_outputs([out], overwrite, [*models, data])
     options.use_threads(threads)
     stored = [options.load_model(path, device) for path in models]
-    reference = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
+    reference = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit, stress=stress_key))
     if frames is not None:
         reference = reference.take(frames, seed)
     names = _names(models)
@@ -76,7 +77,7 @@ def evaluate(
             sizes = forcefield.stored_bytes()
             entry |= {"stored_bytes": sum(sizes.values()), "stored_by_tensor": sizes}
     show(comparison_table([results]),
-         "computed by " + "; ".join(f"{found['name']}: {found['backend']}" for found in results["models"]))
+         "computed by " + "; ".join(f"{found['name']}: {found['backend']}" for found in results["models"]), *results["notes"])
     if check_forces:
         with stages("displacing atoms") as told:
             table = _differences(names, computing, reference, told)

@@ -92,19 +92,20 @@ Backend = Annotated[str, typer.Option("--backend", metavar="NAME", parser=one_of
     "engine (native), torch, or auto: the engine where it computes this model."))]
 EnergyKey = Annotated[str, typer.Option("--energy-key", rich_help_panel=LABELS, help="Name of the energy, or none.")]
 ForcesKey = Annotated[str, typer.Option("--forces-key", rich_help_panel=LABELS, help="Name of the forces, or none.")]
+StressKey = Annotated[str, typer.Option("--stress-key", rich_help_panel=LABELS, help=(
+    "Name of the stress, or of the virial; used where a frame has it."))]
+WeightKey = Annotated[str, typer.Option("--weight-key", rich_help_panel=LABELS, help=(
+    "Name of the weight of a frame in training; used where a frame has it."))]
 EnergyUnit = Annotated[str, typer.Option("--energy-unit", rich_help_panel=LABELS, help=(
     "eV, kcal/mol, kJ/mol, Ha or meV."))]
 LengthUnit = Annotated[str, typer.Option("--length-unit", rich_help_panel=LABELS, help="Ang, Bohr or nm.")]
 
 
-def key_map(energy: str, forces: str, energy_unit: str, length_unit: str) -> "KeyMap":
-    """Return the names and units of the labels in a file."""
+def key_map(energy: str, forces: str, energy_unit: str, length_unit: str, **others: str) -> "KeyMap":
+    """Return the names and units of the labels in a file; "none" is no name."""
     from gaq.data import KeyMap
 
-    def name(given: str) -> str | None:
-        return None if given.lower() == "none" else given
-
-    return KeyMap(name(energy), name(forces), energy_unit, length_unit)
+    return KeyMap(energy, forces, energy_unit, length_unit, **others)
 
 
 def load_model(path: Path, device: str) -> "ForceField":

@@ -68,6 +68,7 @@ def quantize(
     threads: options.Threads = None,
     energy_key: options.EnergyKey = "REF_energy",
     forces_key: options.ForcesKey = "REF_forces",
+    weight_key: options.WeightKey = "weight",
     energy_unit: options.EnergyUnit = "eV",
     length_unit: options.LengthUnit = "Ang",
     overwrite: options.Overwrite = False,
@@ -89,7 +90,7 @@ def quantize(
     _check_start(folder, out, resume, overwrite, [model, data, recipe])
     options.use_threads(threads)
     original = options.load_model(model, device)
-    labelled = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
+    labelled = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit, weight=weight_key))
     if frames is not None:
         labelled = labelled.take(frames, settings.seed if settings else 0)
     if settings is not None:
@@ -116,9 +117,10 @@ class _Log:
 
 
 def _validation(row: dict[str, Any]) -> str:
-    forces = "" if row["forces_mae_meV_A"] is None else f", F {row['forces_mae_meV_A']:.2f} meV/Å"
+    shown = [("E", "energy_mae_meV", "meV"), ("F", "forces_mae_meV_A", "meV/Å"), ("stress", "stress_mae_meV_A3", "meV/Å³")]
+    errors = [f"{what} {row[key]:.2f} {unit}" for what, key, unit in shown if row.get(key) is not None]
     phase = "" if row["phase"] == "all" else f", phase: {row['phase']}"
-    return f"validation at {row['step']}: MAE E {row['energy_mae_meV']:.2f} meV{forces}{phase}"
+    return f"validation at {row['step']}: MAE {', '.join(errors)}{phase}"
 
 
 def _settings(no_train: bool, given: dict[str, Any]) -> "Optimization | None":
@@ -195,6 +197,9 @@ def _summary(forcefield: "ForceField", path: Path, last: "Progress | None", resu
         if rates:
             show(f"training speed: {rates}")
         show(f"{last.step} steps in {duration(last.seconds)}; best: {_validation(best)}")
+    labels = {name: n for name, n in forcefield.provenance.get("labels", {}).items() if n}
+    if len(labels) == 1 or len(set(labels.values())) > 1:
+        show("trained on " + ", ".join(f"{n} frames with {name}" for name, n in labels.items()))
     stored, full = sum(forcefield.stored_bytes().values()), forcefield.fp32_bytes()
     share = f", {stored / full:.0%} of FP32" if forcefield.recipe.rules else ""
     show(f"wrote {path} ({forcefield.recipe.name}, {size(stored)}{share})")

@@ -190,7 +190,7 @@ def centre_energies(model: Transformer, graphs: Sequence[Graph], offsets: bool =
     Args:
         model: changed.
         graphs: of one structure each; they count by their weight.
-        offsets: whether the elements' energies take it up, or the last bias of the network, where those are of isolated atoms.
+        offsets: whether the elements' energies take it up, or, where those are of isolated atoms, the last bias.
     """
     model.eval()
     graphs = [graph for graph in graphs if graph.energy is not None]

@@ -101,15 +101,6 @@ def _value(what: str, key: str, values: dict[str, Any], atoms: Atoms, source: st
         raise DataError(f"{source}: the {what} {key!r} must be numbers, not {values[key]!r}") from error
 
 
-def unlabelled(atoms: Atoms, source: str) -> Structure:
-    """Return the geometry alone."""
-    try:
-        return Structure(species=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array,
-                         pbc=tuple(atoms.pbc.tolist()))
-    except StructureError as error:
-        raise DataError(f"{source}: {error}") from error
-
-
 def write_frames(path: str | Path, structures: Iterable[Structure]) -> None:
     """Write frames as extended XYZ with the keys REF_energy (eV) and REF_forces (eV/Å), whole or not at all.
 

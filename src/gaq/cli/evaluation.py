@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gaq.cli import options
-from gaq.cli.terminal import show, stages
+from gaq.cli.terminal import Unit, meter, show, stages
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -88,8 +88,11 @@ def evaluate(
 
 
 def report(
-    results: Annotated[list[Path], typer.Argument(metavar="RESULTS.json", help="Files of `gaq evaluate --json`.")],
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS.json", help=(
+        "Files that evaluate, audit, md, sensitivity or bench wrote with --json."))],
     out: Annotated[Path, typer.Option("--out", metavar="PAGE.html", help="The page to write.")],
+    apart: Annotated[bool, typer.Option("--apart", help=(
+        "Give models that were evaluated on different frames tables of their own."))] = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Make one HTML page of results.
@@ -97,15 +100,20 @@ def report(
     Tables, plots and a 3D view of the molecule; the page opens offline and loads nothing.
     """
     from gaq.report import read_results, write_page
+    from gaq.report.tables import check_same_frames
 
     options.check_outputs([out], overwrite, results)
-    write_page([read_results(path) for path in results], out)
+    contents = [read_results(path) for path in results]
+    if not apart:
+        check_same_frames(contents, [str(path) for path in results], "give --apart to set them apart")
+    with meter("drawing", Unit("figures", "figures/s")) as told:
+        write_page(contents, out, lambda figures: told(figures, None))
     show(f"wrote {out}")
 
 
 def _names(paths: list[Path]) -> list[str]:
     """Return short names that tell the models apart: of the file, or of its folder where that says more."""
-    short = [path.resolve().parent.name if path.stem == "model" else path.stem for path in paths]
+    short = [options.short_name(path) for path in paths]
     return [str(path) if short.count(name) > 1 else name for name, path in zip(short, paths, strict=True)]
 
 

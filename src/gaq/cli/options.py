@@ -73,6 +73,11 @@ def model_file(given: str | Path) -> Path:
     return found[0] if found else path
 
 
+def short_name(path: Path) -> str:
+    """Return a short name of a model: of its file, or of the folder where that says more."""
+    return path.resolve().parent.name if path.name == TRAINED else path.stem
+
+
 def model(help: str = "Model file (.safetensors), or the folder of a run.") -> Any:
     """Return an argument that takes a model."""
     return typer.Argument(metavar="MODEL", parser=model_file, help=help)

@@ -65,7 +65,7 @@ class Extrapolation:
                                 f"model knows such pairs from {self._nearest[first, second]:.2f} Å on; do not trust the forces")
 
     def _look_at_codes(self) -> None:
-        if self._counted is None or "codes" in self._told:
+        if self._engine is None or self._counted is None or "codes" in self._told:
             return
         (clipped, seen), (clipped_before, seen_before) = self._engine.saturation(), self._counted
         self._counted = clipped, seen

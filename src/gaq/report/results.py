@@ -8,9 +8,11 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from gaq.errors import DataError
+from gaq.reading import read_text
 
 FORMAT = "gaq-results"
 FORMAT_VERSION = 1
+LARGEST = 1e30  # of a number that can be drawn
 
 
 def _printable(text: str) -> str:
@@ -22,9 +24,15 @@ def _nan_if_missing(value: Any) -> Any:
     return math.nan if value is None else value  # JSON has no NaN; writers put null there
 
 
+def _drawable(value: float) -> float:
+    """Return what no plot can tell from infinity or nothing as that: their sums and ratios leave float64."""
+    return math.copysign(math.inf, value) if abs(value) > LARGEST else 0.0 if abs(value) < 1 / LARGEST else value
+
+
 Label = Annotated[str, AfterValidator(_printable)]
-Number = Annotated[float, BeforeValidator(_nan_if_missing)]
-Vector = Annotated[list[float], Field(min_length=3, max_length=3)]
+Number = Annotated[float, BeforeValidator(_nan_if_missing), AfterValidator(_drawable)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Vector = Annotated[list[Annotated[float, Field(ge=-LARGEST, le=LARGEST)]], Field(min_length=3, max_length=3)]
 
 
 class _Part(BaseModel):
@@ -45,7 +53,7 @@ class Hardware(_Part):
     """Where the numbers were measured."""
 
     cpu: Label = ""
-    threads: int | None = None
+    threads: Count | None = None
     torch: Label = ""
     device: Label = ""
 
@@ -70,8 +78,8 @@ class ErrorStatistics(_Part):
     p99: Number = math.nan
     max: Number = math.nan
     ci95: tuple[Number, Number] = (math.nan, math.nan)
-    rotations: int | None = None
-    frames: int | None = None
+    rotations: Count | None = None
+    frames: Count | None = None
 
 
 class QuantizerError(_Part):
@@ -119,7 +127,7 @@ class Parity(_Part):
 class Curves(_Part):
     """What was logged during training, one entry per logged step."""
 
-    step: list[int]
+    step: list[Count]
     train_loss: list[Number] = []
     forces_mae_meV_A: list[Number] = []
     energy_mae_meV: list[Number] = []
@@ -139,7 +147,7 @@ class Model(_Part):
     path: Label = ""
     model_sha256: Label = ""
     version: Label = ""
-    frames: int | None = None
+    frames: Count | None = None
     source: Label = ""
     energy_mae_meV: Number = math.nan
     energy_rmse_meV: Number = math.nan
@@ -151,9 +159,9 @@ class Model(_Part):
     lee_by_layer: list[QuantizerError] = []
     lee_map: AxisMap | None = None
     saturation: list[Saturation] = []
-    stored_bytes: int | None = None
-    fp32_bytes: int | None = None
-    stored_by_tensor: dict[Label, int] = {}
+    stored_bytes: Count | None = None
+    fp32_bytes: Count | None = None
+    stored_by_tensor: dict[Label, Count] = {}
     parity: Parity | None = None
     curves: Curves | None = None
 
@@ -186,7 +194,7 @@ class Results(_Part):
     hardware: Hardware = Hardware()
     source: Label = ""
     source_fingerprint: Label = ""
-    frames: int | None = None
+    frames: Count | None = None
     structure: Molecule | None = None
     models: Annotated[list[Model], Field(min_length=1)]
     nve: list[Trajectory] = []
@@ -205,14 +213,8 @@ def read_results(path: str | Path) -> dict[str, Any]:
     Raises:
         DataError: the file is missing, truncated, not JSON, not a results file, or newer than this program.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot read results {path}: {error.strerror or error}; "
-                        "write them with `gaq evaluate --json PATH`") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"results {path} are not text: give the JSON file that `gaq evaluate --json` wrote, "
-                        "not a model or a data file") from error
+    text = read_text(path, DataError, "give the JSON file that `gaq evaluate --json PATH` wrote, "
+                     "not a model or a data file")
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -76,6 +76,10 @@ class Interrupted(GaqError):
         self.status = 128 + number
 
 
+class ExtrapolationWarning(UserWarning):
+    """A structure outside of what the training data of a model showed it: its energies and forces are a guess."""
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(given[:100], list(known), n=1)

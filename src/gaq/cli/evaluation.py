@@ -42,8 +42,10 @@ def evaluate(
     threads: options.Threads = None,
     energy_key: options.EnergyKey = "REF_energy",
     forces_key: options.ForcesKey = "REF_forces",
+    stress_key: options.StressKey = "REF_stress",
     energy_unit: options.EnergyUnit = "eV",
     length_unit: options.LengthUnit = "Ang",
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Compare models with reference data.
 
@@ -56,11 +58,10 @@ def evaluate(
     from gaq.files import write_atomically
     from gaq.report import comparison_table
 
-    if out is not None:
-        options.check_writable(out)
+    options.check_outputs([out], overwrite, [*models, data])
     options.use_threads(threads)
     stored = [options.load_model(path, device) for path in models]
-    reference = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
+    reference = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit, stress=stress_key))
     if frames is not None:
         reference = reference.take(frames, seed)
     names = _names(models)
@@ -76,7 +77,7 @@ def evaluate(
             sizes = forcefield.stored_bytes()
             entry |= {"stored_bytes": sum(sizes.values()), "stored_by_tensor": sizes}
     show(comparison_table([results]),
-         "computed by " + "; ".join(f"{found['name']}: {found['backend']}" for found in results["models"]))
+         "computed by " + "; ".join(f"{found['name']}: {found['backend']}" for found in results["models"]), *results["notes"])
     if check_forces:
         with stages("displacing atoms") as told:
             table = _differences(names, computing, reference, told)
@@ -89,6 +90,7 @@ def evaluate(
 def report(
     results: Annotated[list[Path], typer.Argument(metavar="RESULTS.json", help="Files of `gaq evaluate --json`.")],
     out: Annotated[Path, typer.Option("--out", metavar="PAGE.html", help="The page to write.")],
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Make one HTML page of results.
 
@@ -96,6 +98,7 @@ def report(
     """
     from gaq.report import read_results, write_page
 
+    options.check_outputs([out], overwrite, results)
     write_page([read_results(path) for path in results], out)
     show(f"wrote {out}")
 

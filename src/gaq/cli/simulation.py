@@ -1,5 +1,8 @@
 """`gaq md`: molecular dynamics."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,9 +10,11 @@ import typer
 
 from gaq.cli import options
 from gaq.cli.terminal import meter, say, show, steps_of
+from gaq.errors import ExtrapolationWarning
 
 if TYPE_CHECKING:
     from gaq.md.drivers import MDResult
+    from gaq.md.extrapolation import Extrapolation
 
 MANY_CLIPPED = 0.05  # of the values of one quantizer; learned steps clip about half a percent within their range
 
@@ -44,7 +49,7 @@ def md(
     start = structure_from(structure)
     if ensemble == "nve":
         _warn(forcefield.provenance.get("audit"))
-    with meter(f"{ensemble.upper()} with {forcefield.recipe.name}", steps_of(timestep), "starting") as told:
+    with meter(f"{ensemble.upper()} with {forcefield.recipe.name}", steps_of(timestep), "starting") as told, _said():
         result = run_md(forcefield, start, ensemble=ensemble, temperature_K=temperature, timestep_fs=timestep,
                         steps=steps, every=every, out=out, seed=seed, resume=resume, backend=backend,
                         progress=lambda state: told(state.step, state.steps, f"{state.temperature_K:.0f} K"))
@@ -59,6 +64,22 @@ def _warn(audit: Any) -> None:
             "where an audit passes it, or --ensemble nvt")
 
 
+@contextmanager
+def _said() -> Iterator[None]:
+    """Write the warning that a structure leaves the training data as one line, when it happens."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ExtrapolationWarning)
+        warnings.showwarning = lambda message, *_: say(f"warning: {message}")
+        yield
+
+
+def _beyond(found: "Extrapolation") -> str:
+    from gaq.md.extrapolation import named
+
+    pairs = ", ".join(f"{named(pair)} {distance:.2f} Å" for pair, distance in sorted(found.shortest.items()))
+    return f"outside of the training data: {found.beyond} of {found.structures} structures looked at; nearest {pairs}"
+
+
 def _summary(result: "MDResult") -> None:
     show(f"{result.steps} steps, {result.steps * result.timestep_fs / 1000:g} ps; mean temperature "
          f"{result.temperature.mean():.0f} K")
@@ -68,6 +89,8 @@ def _summary(result: "MDResult") -> None:
         error = result.drift.standard_error_meV_atom_ps  # unknown for very short runs
         show(f"drift of the total energy {result.drift.slope_meV_atom_ps:+.3g}"
              f"{'' if error is None else f' ± {error:.2g}'} meV/atom/ps")
+    if result.extrapolation is not None and result.extrapolation.beyond:
+        show(_beyond(result.extrapolation))
     if result.most_clipped is not None:
         quantizer, share = result.most_clipped
         show(f"clipped: {100 * share:.2g} % of the values of {quantizer}, the most of all" if share else "clipped: nothing")

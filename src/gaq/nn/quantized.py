@@ -24,6 +24,8 @@ from gaq.quant.packing import pack, unpack
 from gaq.quant.vectors import VectorFormat
 from gaq.so3 import degree_slices
 
+LARGEST_STEP = 1e30  # of codes; the smallest is its inverse
+
 
 class LearnedScale(nn.Module):
     """A step size s = exp(λ) with λ learned: positive, and equally easy to move at any size."""
@@ -287,11 +289,10 @@ class QuantizedVectors(nn.Module):
 
 
 def _check_steps(steps: Tensor) -> None:
-    """Raise ModelFileError unless steps and their inverses are positive normal numbers: of smaller ones some make 0."""
-    tiny = torch.finfo(steps.dtype).tiny
-    if not bool(((steps >= tiny) & (steps <= 1 / tiny)).all()):
-        raise ModelFileError(f"steps must be from {tiny:.2g} to {1 / tiny:.2g}; they go from {float(steps.min()):.3g} to "
-                             f"{float(steps.max()):.3g}")
+    """Raise ModelFileError for steps by which products, quotients and squares may leave the range of float32."""
+    if not bool(((steps >= 1 / LARGEST_STEP) & (steps <= LARGEST_STEP)).all()):
+        raise ModelFileError(f"steps must be from {1 / LARGEST_STEP:.0e} to {LARGEST_STEP:.0e}; they go from "
+                             f"{float(steps.min()):.3g} to {float(steps.max()):.3g}")
 
 
 QUANTIZED = (QuantizedLinear, QuantizedVectorLinear, QuantizedEmbedding, QuantizedVectors)

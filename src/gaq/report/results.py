@@ -154,6 +154,7 @@ class Model(_Part):
     energy_offset_meV: Number = math.nan
     forces_mae_meV_A: Number = math.nan
     forces_rmse_meV_A: Number = math.nan
+    stress_mae_meV_A3: Number = math.nan
     lee_forces_meV_A: ErrorStatistics | None = None
     lee_energy_meV: ErrorStatistics | None = None
     lee_by_layer: list[QuantizerError] = []

@@ -37,8 +37,8 @@ def _by_symbol(given: Any) -> Any:
         if str(element).isdecimal() and 1 <= int(element) < len(chemical_symbols):
             symbol = chemical_symbols[int(element)]
         if symbol not in chemical_symbols[1:]:
-            raise ValueError(f"{element!r} is no element{did_you_mean(str(element), chemical_symbols[1:])}; give symbols such "
-                             "as H, or atomic numbers")
+            near = did_you_mean(str(element), chemical_symbols[1:])
+            raise ValueError(f"{element!r} is no element{near}; give symbols such as H, or atomic numbers")
         if symbol in energies:
             raise ValueError(f"{symbol} is given twice")
         energies[symbol] = energy
@@ -67,8 +67,8 @@ class DataConfig(_Strict):
         frames: how many of them to take, at random; None for all.
         validation: other sources for validation; None holds `validation_frames` out of the training frames.
         validation_frames: number of frames the best model is chosen by.
-        energy_key, forces_key, stress_key, weight_key, energy_unit, length_unit: how the labels are named and what they are in;
-            see `KeyMap`. None, or "none", where there are no such labels. Frames with weight 0 are left out.
+        energy_key, forces_key, stress_key, weight_key, energy_unit, length_unit: how the labels are named and what they are
+            in; see `KeyMap`. None, or "none", where there are no such labels. Frames with weight 0 are left out.
         atomic_energies: energies of isolated atoms in eV, by symbol; those of elements that are neither here nor among the
             isolated atoms of the sources are fitted.
         allow_more_than_1000: train on more than 1,000 frames of rMD17, against its authors' advice.
@@ -136,6 +136,10 @@ class Optimization(_Strict):
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give either steps or minutes")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a run that goes on must have in common with the one before: all but how long it lasts."""
+        return self.model_dump(exclude={"steps", "minutes", "patience", "checkpoint_every"})
 
 
 LOW_BIT = Optimization(steps=6000, learning_rate=7e-4, energy_weight=0.2, warmup_steps=100, validate_every=200, ema=0.9)

@@ -82,5 +82,5 @@ class ExtrapolationWarning(UserWarning):
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the closest known name, or an empty string."""
-    close = difflib.get_close_matches(given, list(known), n=1)
+    close = difflib.get_close_matches(given[:100], list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -4,9 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
-import struct
 import warnings
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +21,9 @@ from gaq.data.labels import is_isolated, read_labels
 from gaq.data.units import KeyMap
 from gaq.errors import DataError, StructureError
 from gaq.files import write_atomically
+from gaq.reading import require_file
 from gaq.structure import Structure
 
-# What the readers of ASE raise for damaged or foreign files; OSError covers XYZError and truncated archives.
-_UNREADABLE = (UnknownFileTypeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError,
-               StopIteration, AssertionError, RuntimeError, ImportError, zlib.error, struct.error, lzma.LZMAError)
 _COMPRESSED: dict[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
@@ -37,14 +33,13 @@ def read_atoms(path: Path) -> list[Atoms]:
     Raises:
         DataError: the file is missing, damaged, empty or of an unknown format.
     """
-    if not path.is_file():
-        raise DataError(f"no file at {path}; give the path of a data file")
+    require_file(path, DataError, "give the path of a data file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # readers warn of keys that we do not use
             content, form = _unpacked(path)
             frames = read(content, index=":", format=form, do_not_split_by_at_sign=True)
-    except _UNREADABLE as error:
+    except Exception as error:  # the readers of ASE raise anything for damaged or foreign files
         unknown = isinstance(error, UnknownFileTypeError)
         reason = "unknown format" if unknown else " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"cannot read {path}: {reason[:200]}; gaq reads npz, extended XYZ and what ASE reads"

@@ -3,8 +3,8 @@
     python -m benchmarks.kills train|quantize|md --times 50 --seed 0
 
 The work runs in a forked child, is killed, and goes on from what is there until it comes to its end; then the next round
-begins in a new folder. After each kill, files must be whole; at the end of a round, models, checkpoints, logs and trajectories
-must be those of a run that was left alone, and nothing else may lie beside them. Exits with 1 at a difference.
+begins in a new folder. After each kill, files must be whole; at the end of a round, models, checkpoints, logs and
+trajectories must be those of a run that was left alone, and nothing else may lie beside them. Exits with 1 at a difference.
 """
 
 import argparse

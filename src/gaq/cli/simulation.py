@@ -34,7 +34,7 @@ def md(
 ) -> None:
     """Run molecular dynamics with a model.
 
-    A run can be stopped with Ctrl-C at any time, and goes on with --resume.
+    A run can be stopped with Ctrl-C or SIGTERM at any time, and goes on with --resume, the same model and settings.
     """
     from gaq.data.label import structure_from
     from gaq.md.drivers import run_md

@@ -4,9 +4,18 @@ import difflib
 import signal
 from collections.abc import Iterable
 
+LONGEST = 500  # characters of a message: it names what was given, and that may be a whole file
+
 
 class GaqError(Exception):
     """Base of every error that gaq raises on purpose; the command line prints it as one line, without a traceback."""
+
+    def __str__(self) -> str:
+        """Return the message as one printable line; of one that is too long, its beginning and its end."""
+        text = super().__str__()
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST * 2 // 3]} [...] {text[-LONGEST // 4 :]}"
+        return "".join(c if c.isprintable() else " " for c in text)
 
 
 class StructureError(GaqError, ValueError):
@@ -65,6 +74,10 @@ class Interrupted(GaqError):
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         super().__init__(f"stopped by {name} {where}".rstrip())
         self.status = 128 + number
+
+
+class ExtrapolationWarning(UserWarning):
+    """A structure outside of what the training data of a model showed it: its energies and forces are a guess."""
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -86,7 +86,7 @@ def test_wrong_arguments(place):
     assert "has no 'made'" in one_error(invoke(*audit, "--calculator", "factories:made"))
     assert "not int" in one_error(invoke(*audit, "--calculator", "factories:wrong"))
     assert "--timesteps" in one_error(invoke(*audit, "w4.safetensors", "--timesteps", "half"))
-    assert "replicas" in one_error(invoke(*audit, "w4.safetensors", "--replicas", 0))
+    assert "'--replicas'" in one_error(invoke(*audit, "w4.safetensors", "--replicas", 0), 2)
     assert "folder" in one_error(invoke(*audit, "w4.safetensors", "--json", place))
     assert "no model file" in one_error(invoke(*audit, "w5.safetensors"))
     assert "Example: gaq audit" in invoke("audit", "--help").stdout

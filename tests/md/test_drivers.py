@@ -14,9 +14,10 @@ import pytest
 from ase.calculators.lj import LennardJones as AseLennardJones
 from toys import Broken, LennardJones, Springs, molecule
 
+from gaq.atoms import atoms_of
 from gaq.errors import ConfigError, DataError, Interrupted, OutputError, SpeciesError, StructureError
 from gaq.graph import Prediction
-from gaq.md.calculator import GaqCalculator, atoms_of
+from gaq.md.calculator import GaqCalculator
 from gaq.md.drivers import UnstableTrajectory, run_md
 from gaq.structure import Structure
 

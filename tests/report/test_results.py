@@ -7,7 +7,7 @@ import pytest
 
 from gaq.errors import DataError
 from gaq.report import read_results
-from gaq.report.results import parse_results
+from gaq.report.records import parse_results
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_very_deep_json_is_an_error_and_not_a_crash(tmp_path):
 def test_foreign_json_is_named(content, tmp_path):
     path = tmp_path / "foreign.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="'format' must be 'gaq-results'"):
+    with pytest.raises(DataError, match="'format' must be one of gaq-results"):
         read_results(path)
 
 

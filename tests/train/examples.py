@@ -44,7 +44,7 @@ def write(path: Path, given: Frames) -> Path:
 
 
 def graphs(given: Frames) -> list[Graph]:
-    return labelled_graphs(given, SHAPE["cutoff"], given.source, "cpu")
+    return labelled_graphs(given, SHAPE["cutoff"], "cpu")
 
 
 def optimization(**changes: object) -> Optimization:

@@ -24,24 +24,24 @@ VERDICTS = {True: "passes", False: "fails", None: "open"}
 
 def audit(
     data: options.Data,
-    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="Model file (.safetensors).")] = None,
+    model: Annotated[Path | None, options.model()] = None,
     calculator: Annotated[str | None, typer.Option("--calculator", metavar="MODULE:FACTORY", help=(
         "Audit an ASE calculator instead, which a function without arguments makes."))] = None,
-    reference: Annotated[Path | None, typer.Option("--reference", metavar="MODEL", help=(
+    reference: Annotated[Path | None, typer.Option("--reference", metavar="MODEL", parser=options.model_file, help=(
         "Model in full precision, whose energy fluctuation is the measure."))] = None,
-    replicas: Annotated[int | None, typer.Option("--replicas", help="Simulations; 16, or 4 with --quick.")] = None,
+    replicas: Annotated[int | None, options.number("--replicas", "Simulations; 16, or 4 with --quick.")] = None,
     picoseconds: Annotated[float | None, typer.Option("--picoseconds", help=(
         "Length of each; 20 ps, or 1 ps with --quick."))] = None,
     timesteps: Annotated[str, typer.Option("--timesteps", metavar="FS,...", help=(
         "Time steps in fs, as 1,0.5,0.25; the first one is judged."))] = "0.5",
     temperature: Annotated[float, typer.Option("--temperature", help="K, of the first velocities.")] = 300.0,
-    frames: Annotated[int | None, typer.Option("--frames", help=(
-        "Frames for derivatives and loops; 8, or 3 with --quick."))] = None,
+    frames: Annotated[int | None, options.number(
+        "--frames", "Frames for derivatives and loops; 8, or 3 with --quick.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help=(
         "A first look; it can find faults, and never exclude them."))] = False,
     out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Store grade and figures in the model file.")] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Structures in one prediction.")] = 32,
+    batch_size: Annotated[int, options.number("--batch-size", "Structures in one prediction.")] = 32,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     threads: options.Threads = None,

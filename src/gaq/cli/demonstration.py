@@ -13,7 +13,7 @@ from gaq.errors import OutputError
 
 def demo(
     structure: Annotated[str | None, typer.Option("--structure", help=(
-        "A molecule of yours, as a file; ethanol and its ready FP32 model otherwise."))] = None,
+        f"A molecule of yours: {options.STRUCTURE}. Otherwise ethanol and its ready FP32 model."))] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for everything it makes.")] = Path("gaq-demo"),
     overwrite: options.Overwrite = False,
 ) -> None:

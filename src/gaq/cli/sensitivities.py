@@ -27,24 +27,27 @@ COLUMNS = (("forces\nchange\nRMS", "forces_rms_change_meV_A"), ("forces\nchange\
 
 
 def sensitivity(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Float (FP32) model file (.safetensors).")],
+    model: Annotated[Path, options.model(
+        "Float (FP32) model file (.safetensors), or the folder of a run.")],
     data: options.Data,
     recipe: Annotated[str, typer.Option("--recipe", help="What is quantized, and how: as for `quantize`.")] = "w4a8",
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="ROLE.FIELD=VALUE", help=(
         "Change the recipe, e.g. --set scalar.input=12; may be repeated."))] = None,
-    frames: Annotated[int, typer.Option("--frames", help="Frames for the forces, evenly spread.")] = 16,
-    rotations: Annotated[int, typer.Option("--rotations", help="Random rotations of the first four of them.")] = 4,
-    jacobian_frames: Annotated[int, typer.Option("--jacobian-frames", help=(
-        "Frames for the antisymmetry λ of the force Jacobian, the slowest figure; 0 leaves it out."))] = 1,
+    frames: Annotated[int, options.number("--frames", "Frames for the forces, evenly spread.")] = 16,
+    rotations: Annotated[int, options.number("--rotations", "Random rotations of the first four of them.")] = 4,
+    jacobian_frames: Annotated[int, options.number(
+        "--jacobian-frames", "Frames for the antisymmetry λ of the force Jacobian, the slowest figure; 0 leaves it out.",
+        least=0)] = 1,
     picoseconds: Annotated[float | None, typer.Option("--picoseconds", help=(
         "Also simulate each part at constant energy for this long; slow."))] = None,
-    replicas: Annotated[int, typer.Option("--replicas", help="Simulations of each part.")] = 4,
+    replicas: Annotated[int, options.number("--replicas", "Simulations of each part.")] = 4,
     forces: Annotated[float | None, typer.Option("--budget-forces", metavar="MEV/A", rich_help_panel=BUDGET, help=(
         "Choose bits so that the forces change by no more (RMS) against the float model."))] = None,
     antisymmetry: Annotated[float | None, typer.Option("--budget-antisymmetry", metavar="LAMBDA", rich_help_panel=BUDGET,
                                                        help="Choose bits of activations so that λ is no larger.")] = None,
-    stored: Annotated[int | None, typer.Option("--budget-bytes", metavar="BYTES", rich_help_panel=BUDGET, help=(
-        "Choose bits of weights so that the model takes no more."))] = None,
+    stored: Annotated[int | None, options.number(
+        "--budget-bytes", "Choose bits of weights so that the model takes no more.", least=0, metavar="BYTES",
+        panel=BUDGET)] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="RECIPE.json", rich_help_panel=BUDGET, help=(
         "Write the recipe with these bits, for `gaq quantize --recipe`."))] = None,
     file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,

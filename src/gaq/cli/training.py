@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from gaq.train.checkpoint import Progress
     from gaq.train.config import Optimization
 
-CHECKPOINT = "checkpoint.safetensors"
-
 
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Data, model and training settings.")],
@@ -47,7 +45,8 @@ def train(
 
 
 def quantize(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Float (FP32) model file (.safetensors).")],
+    model: Annotated[Path, options.model(
+        "Float (FP32) model file (.safetensors), or the folder of a run.")],
     data: options.Data,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The low-bit model to write (.safetensors).")],
     recipe: Annotated[str, typer.Option("--recipe", help=(
@@ -56,12 +55,12 @@ def quantize(
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="ROLE.FIELD=VALUE", help=(
         "Change the recipe, e.g. --set scalar.input=12 or --set schedule.lee_weight=0.1; may be repeated."))] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", help="Time for the training, instead of --steps.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Length of the training; 6000 if not given.")] = None,
+    steps: Annotated[int | None, options.number("--steps", "Length of the training; 6000 if not given.")] = None,
     no_train: Annotated[bool, typer.Option("--no-train", help="Only calibrate: quick, less exact.")] = False,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Structures in one step.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Start of the random numbers.")] = None,
-    frames: Annotated[int | None, typer.Option("--frames", min=1, help="Take so many frames of the data.")] = None,
+    batch_size: Annotated[int | None, options.number("--batch-size", "Structures in one step.")] = None,
+    seed: Annotated[int | None, options.number("--seed", "Start of the random numbers.", least=0)] = None,
+    frames: Annotated[int | None, options.number("--frames", "Take so many frames of the data.")] = None,
     folder: Annotated[Path | None, typer.Option("--folder", metavar="RUN_FOLDER", help=(
         "Where checkpoints and logs go; needed to be able to stop and go on."))] = None,
     resume: options.Resume = False,
@@ -69,6 +68,7 @@ def quantize(
     threads: options.Threads = None,
     energy_key: options.EnergyKey = "REF_energy",
     forces_key: options.ForcesKey = "REF_forces",
+    weight_key: options.WeightKey = "weight",
     energy_unit: options.EnergyUnit = "eV",
     length_unit: options.LengthUnit = "Ang",
     overwrite: options.Overwrite = False,
@@ -90,7 +90,7 @@ def quantize(
     _check_start(folder, out, resume, overwrite, [model, data, recipe])
     options.use_threads(threads)
     original = options.load_model(model, device)
-    labelled = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
+    labelled = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit, weight=weight_key))
     if frames is not None:
         labelled = labelled.take(frames, settings.seed if settings else 0)
     if settings is not None:
@@ -117,9 +117,10 @@ class _Log:
 
 
 def _validation(row: dict[str, Any]) -> str:
-    forces = "" if row["forces_mae_meV_A"] is None else f", F {row['forces_mae_meV_A']:.2f} meV/Å"
+    shown = [("E", "energy_mae_meV", "meV"), ("F", "forces_mae_meV_A", "meV/Å"), ("stress", "stress_mae_meV_A3", "meV/Å³")]
+    errors = [f"{what} {row[key]:.2f} {unit}" for what, key, unit in shown if row.get(key) is not None]
     phase = "" if row["phase"] == "all" else f", phase: {row['phase']}"
-    return f"validation at {row['step']}: MAE E {row['energy_mae_meV']:.2f} meV{forces}{phase}"
+    return f"validation at {row['step']}: MAE {', '.join(errors)}{phase}"
 
 
 def _settings(no_train: bool, given: dict[str, Any]) -> "Optimization | None":
@@ -163,7 +164,7 @@ def _check_start(folder: Path | None, model: Path, resume: bool, overwrite: bool
         OutputError: the folder holds the checkpoint of another run, whose model may be older or newer; or `model` exists
             and is not the product of a run that goes on; or another process is at work there.
     """
-    checkpoint = None if folder is None else options.check_writable(folder / CHECKPOINT)
+    checkpoint = None if folder is None else options.check_writable(folder / options.CHECKPOINT)
     begun = checkpoint is not None and checkpoint.exists()
     if resume and not begun:
         say(f"no checkpoint in {folder}: starting from the beginning")
@@ -196,6 +197,9 @@ def _summary(forcefield: "ForceField", path: Path, last: "Progress | None", resu
         if rates:
             show(f"training speed: {rates}")
         show(f"{last.step} steps in {duration(last.seconds)}; best: {_validation(best)}")
+    labels = {name: n for name, n in forcefield.provenance.get("labels", {}).items() if n}
+    if len(labels) == 1 or len(set(labels.values())) > 1:
+        show("trained on " + ", ".join(f"{n} frames with {name}" for name, n in labels.items()))
     stored, full = sum(forcefield.stored_bytes().values()), forcefield.fp32_bytes()
     share = f", {stored / full:.0%} of FP32" if forcefield.recipe.rules else ""
     show(f"wrote {path} ({forcefield.recipe.name}, {size(stored)}{share})")

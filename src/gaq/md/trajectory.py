@@ -68,6 +68,7 @@ class Trajectory:
         self.settings = dict(settings)
         self.symbols = [chemical_symbols[number] for number in structure.species]
         self.header = _header(structure)
+        self.tails = _tails(structure)
         self.samples: list[Sample] = []
         self.last: Frame | None = None
         self._target = destination(self.path)
@@ -125,7 +126,8 @@ class Trajectory:
                   **self.settings}
         comment = " ".join([self.header, *(f"{name}={value}" for name, value in values.items())])
         rows = np.hstack([frame.positions, frame.momenta, frame.forces]).tolist()
-        lines = [f"{symbol} {' '.join(map(repr, row))}" for symbol, row in zip(self.symbols, rows, strict=True)]
+        lines = [f"{symbol} {' '.join(map(repr, row))}{tail}"
+                 for symbol, row, tail in zip(self.symbols, rows, self.tails, strict=True)]
         return "\n".join([str(len(rows)), comment, *lines, ""])
 
     def _read(self) -> int:
@@ -163,7 +165,9 @@ class Trajectory:
         if atoms != len(self.symbols) or [row.split()[:1] for row in rows] != [[s.encode()] for s in self.symbols]:
             raise self._foreign("it has other atoms, or in another order")
         if not comment.startswith(self.header):
-            raise self._foreign("it has another cell")
+            raise self._foreign("it has another cell, or masses or fixed atoms that the structure has not")
+        if [row.split()[10:] for row in rows] != [tail.encode().split() for tail in self.tails]:
+            raise self._foreign("it has other masses or fixed atoms")
         self._compare(fields)
         self.samples.append(sample)
         return source.tell()
@@ -186,7 +190,7 @@ class Trajectory:
 
     def _frame(self, content: bytes, sample: Sample) -> Frame | None:
         """Parse one frame; None where its rows are damaged."""
-        rows = [line.split()[1:] for line in content.decode(errors="replace").splitlines()[2:]]
+        rows = [line.split()[1:10] for line in content.decode(errors="replace").splitlines()[2:]]
         try:
             values = np.array(rows, dtype=np.float64)
         except ValueError:
@@ -211,4 +215,13 @@ def _header(structure: Structure) -> str:
     assert structure.cell is not None  # filled by Structure.__post_init__
     pbc = " ".join("T" if periodic else "F" for periodic in structure.pbc)
     lattice = f'Lattice="{" ".join(map(repr, structure.cell.ravel().tolist()))}" ' if any(structure.pbc) else ""
-    return f'{lattice}Properties={COLUMNS} pbc="{pbc}"'
+    columns = COLUMNS + (":masses:R:1" if structure.masses is not None else "")
+    columns += ":move_mask:L:1" if structure.fixed is not None else ""
+    return f'{lattice}Properties={columns} pbc="{pbc}"'
+
+
+def _tails(structure: Structure) -> list[str]:
+    """Return the columns of each atom that do not change: masses and fixed atoms, where there are any."""
+    masses = [""] * len(structure) if structure.masses is None else [f" {mass!r}" for mass in structure.masses.tolist()]
+    fixed = [""] * len(structure) if structure.fixed is None else [" F" if stays else " T" for stays in structure.fixed]
+    return [mass + mask for mass, mask in zip(masses, fixed, strict=True)]

@@ -1,51 +1,90 @@
 """Training configuration: a YAML file checked by a strict schema, with overrides from the command line."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ase.data import chemical_symbols
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from gaq.data import KeyMap
 from gaq.errors import ConfigError, did_you_mean
-from gaq.nn.model import ModelConfig
+from gaq.nn.model import ModelShape
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _by_symbol(given: Any) -> Any:
+    """Return energies by symbol, where elements may be given by number.
+
+    Raises:
+        ValueError: not a mapping, an element that does not exist, or one that is given twice.
+    """
+    if not isinstance(given, dict):
+        raise ValueError("must be a mapping of elements to energies in eV, such as {H: -13.6, O: -2043.2}")
+    energies: dict[str, Any] = {}
+    for element, energy in given.items():
+        symbol = element
+        if isinstance(element, bool):
+            raise ValueError(f"the element {element} is what YAML makes of No; write 'No' in quotes")
+        if str(element).isdecimal() and 1 <= int(element) < len(chemical_symbols):
+            symbol = chemical_symbols[int(element)]
+        if symbol not in chemical_symbols[1:]:
+            near = did_you_mean(str(element), chemical_symbols[1:])
+            raise ValueError(f"{element!r} is no element{near}; give symbols such as H, or atomic numbers")
+        if symbol in energies:
+            raise ValueError(f"{symbol} is given twice")
+        energies[symbol] = energy
+    return energies
+
+
+def _listed(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
+
+
+Sources = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+AtomicEnergies = Annotated[dict[str, Annotated[float, Field(allow_inf_nan=False)]], BeforeValidator(_by_symbol)]
+
+
 class DataConfig(_Strict):
     """Where the frames come from.
 
     Args:
-        train: source of the training frames: a path, or a name such as rmd17:azobenzene:1:train.
+        train: source of the training frames: a path, or a name such as rmd17:azobenzene:1:train; or a list of them.
         frames: how many of them to take, at random; None for all.
-        validation: another source for validation; None holds `validation_frames` out of the training frames.
+        validation: other sources for validation; None holds `validation_frames` out of the training frames.
         validation_frames: number of frames the best model is chosen by.
-        energy_key, forces_key, energy_unit, length_unit: how the labels are named and what they are in.
+        energy_key, forces_key, stress_key, weight_key, energy_unit, length_unit: how the labels are named and what they are
+            in; see `KeyMap`. None, or "none", where there are no such labels. Frames with weight 0 are left out.
+        atomic_energies: energies of isolated atoms in eV, by symbol; those of elements that are neither here nor among the
+            isolated atoms of the sources are fitted.
         allow_more_than_1000: train on more than 1,000 frames of rMD17, against its authors' advice.
     """
 
-    train: str
+    train: Sources
     frames: int | None = Field(default=None, ge=2)
-    validation: str | None = None
+    validation: Sources | None = None
     validation_frames: int = Field(default=50, ge=1)
-    energy_key: str = "REF_energy"
-    forces_key: str = "REF_forces"
+    energy_key: str | None = "REF_energy"
+    forces_key: str | None = "REF_forces"
+    stress_key: str | None = "REF_stress"
+    weight_key: str | None = "weight"
     energy_unit: str = "eV"
     length_unit: str = "Ang"
+    atomic_energies: AtomicEnergies = {}
     allow_more_than_1000: bool = False
 
     @property
     def keys(self) -> KeyMap:
         """The names and units of the labels."""
-        return KeyMap(energy=self.energy_key, forces=self.forces_key, energy_unit=self.energy_unit,
-                      length_unit=self.length_unit)
+        return KeyMap(energy=self.energy_key, forces=self.forces_key, stress=self.stress_key, weight=self.weight_key,
+                      energy_unit=self.energy_unit, length_unit=self.length_unit)
 
 
 class Optimization(_Strict):
-    """How a model is trained; the loss is w_E (ΔE/σ)² + w_F |ΔF/σ|², σ the RMS of the training forces.
+    """How a model is trained; the loss is w_E (ΔE/σ)² + w_F |ΔF/σ|² + w_S |V Δσ/(N σ)|², σ the RMS of the training forces.
 
     Args:
         steps: optimizer steps; or
@@ -54,6 +93,7 @@ class Optimization(_Strict):
         learning_rate: peak of AdamW's rate, after `warmup_steps`, decaying by a cosine to `final_rate` of it.
         ema: decay of the moving average of the weights, which is what is evaluated and kept.
         energy_weight, forces_weight: w_E, w_F.
+        stress_weight: w_S, of the error of the virial for each atom, V Δσ / N; 0 leaves stresses out.
         clip: largest norm of the gradient.
         validate_every, checkpoint_every: steps.
         patience: validations without a better model before stopping early; None for never.
@@ -72,6 +112,7 @@ class Optimization(_Strict):
     ema: float = Field(default=0.999, ge=0, lt=1)
     energy_weight: float = Field(default=0.02, ge=0)
     forces_weight: float = Field(default=1.0, ge=0)
+    stress_weight: float = Field(default=0.0, ge=0)
     clip: float = Field(default=10.0, gt=0)
     validate_every: int = Field(default=500, ge=1)
     checkpoint_every: int = Field(default=500, ge=1)
@@ -95,26 +136,6 @@ LOW_BIT = Optimization(steps=6000, learning_rate=7e-4, energy_weight=0.2, warmup
 weights that jump between two codes have an average at the edge between them, which rounds to either."""
 
 
-class ModelShape(_Strict):
-    """Shape of the model; as `gaq.nn.model.ModelConfig`, the species come from the data."""
-
-    cutoff: float = Field(default=5.0, gt=0)
-    scalars: int = 64
-    vectors: int = 32
-    max_degree: int = 2
-    heads: int = 4
-    layers: int = 3
-    radial_functions: int = 16
-    filter_width: int = 32
-    basis: Literal["bessel", "gaussian", "bernstein"] = "bessel"
-    envelope: Literal["polynomial", "cosine"] = "polynomial"
-    attention: Literal["robust", "so3krates"] = "robust"
-
-    def with_species(self, species: tuple[int, ...]) -> ModelConfig:
-        """Return the configuration of the model."""
-        return ModelConfig(species=species, **self.model_dump())
-
-
 class TrainConfig(_Strict):
     """A training run.
 
@@ -133,6 +154,12 @@ class TrainConfig(_Strict):
     out: str
     device: str = "cpu"
     threads: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_zero(self) -> "TrainConfig":
+        if self.start is not None and self.data.atomic_energies:
+            raise ValueError("data.atomic_energies cannot be given with start, whose energies of the elements stand")
+        return self
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> TrainConfig:
@@ -161,9 +188,7 @@ def validated(data: dict[str, Any], where: str) -> TrainConfig:
         ConfigError: as for `load_config`.
     """
     try:
-        config = TrainConfig.model_validate(data)
-        config.model.with_species((1,))  # shapes that do not fit are found before hours of training
-        return config
+        return TrainConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_first(error)}") from error
 

@@ -11,7 +11,7 @@ from typing import Any
 from gaq.files import write_atomically
 
 Row = dict[str, Any]
-SHOWN = ("train_loss", "energy_mae_meV", "forces_mae_meV_A")
+SHOWN = ("train_loss", "energy_mae_meV", "forces_mae_meV_A", "stress_mae_meV_A3")
 
 
 class RunLog:
@@ -42,7 +42,7 @@ class RunLog:
             return
         for row in rows:
             for key in SHOWN:
-                if row[key] is not None:
+                if row.get(key) is not None:
                     self._writer.add_scalar(key, row[key], row["step"])
         self._writer.flush()
 

@@ -15,9 +15,10 @@ from gaq.files import locked
 from gaq.graph import Graph
 from gaq.interrupts import HeldInterrupts, interrupt
 from gaq.metrics.accuracy import accuracy
+from gaq.metrics.stresses import stress_accuracy
 from gaq.nn.model import Transformer
 from gaq.recipe import Schedule
-from gaq.train.batches import Batches
+from gaq.train.batches import Batches, completed
 from gaq.train.checkpoint import Progress, State
 from gaq.train.config import Optimization
 from gaq.train.log import RunLog
@@ -59,11 +60,13 @@ class Loop:
 
     def __post_init__(self) -> None:
         s = self.settings
-        self.batches = Batches(self.train, s.batch_size, s.seed, self.workers, bool(self.schedule.lee_weight))
-        weights = loss_weights(s.energy_weight, s.forces_weight, self.schedule.lee_weight, self.model.energy_scale)
+        self.batches = Batches(completed(self.train, stress=s.stress_weight > 0), s.batch_size, s.seed, self.workers,
+                               bool(self.schedule.lee_weight))
+        weights = loss_weights(s.energy_weight, s.forces_weight, self.schedule.lee_weight, self.model.energy_scale,
+                               s.stress_weight)
         self.gradients: EagerStep | CompiledStep = EagerStep(self.model, weights)
         if self._pays():
-            self.gradients = CompiledStep(self.model, weights, self.train,
+            self.gradients = CompiledStep(self.model, weights, self.batches.graphs,
                                           len(self.workers.share(range(self.batches.batch_size))))
         self.optimizer = _adamw(self.model, s)
         self.state = State(self.model, self.optimizer, s.ema)
@@ -143,7 +146,7 @@ class Loop:
         s = self.settings
         if s.compile == "auto":
             long = (s.steps or 0) >= COMPILED_STEPS or (s.minutes or 0) >= COMPILED_MINUTES
-            return long and fits(self.train) and not self.schedule.protection and shutil.which("c++") is not None
+            return long and fits(self.batches.graphs) and not self.schedule.protection and shutil.which("c++") is not None
         return s.compile == "always"
 
     def _is_stale(self, progress: Progress) -> bool:
@@ -158,19 +161,24 @@ class Loop:
         release_vectors(self.model, True)
         self.model.eval()
         self.state.swap(self.state.average)
-        found = accuracy(self.model, self.validation, batch_size=max(self.settings.batch_size, 16))
+        s, size = self.settings, max(self.settings.batch_size, 16)
+        found = accuracy(self.model, self.validation, batch_size=size)
+        stress = stress_accuracy(self.model, self.validation, batch_size=size) if s.stress_weight else None
         self.state.swap(self.state.average)
-        energy, forces = found.energy_mae or 0.0, found.forces_mae or 0.0
-        score = energy * self.settings.energy_weight + forces * self.settings.forces_weight
+        score = (found.energy_mae or 0.0) * s.energy_weight + (found.forces_mae or 0.0) * s.forces_weight
+        if stress is not None:
+            score += stress.virial_mae * s.stress_weight
         progress.stale += 1
         if score < progress.best or progress.best_step == 0:
             progress.best, progress.best_step, progress.stale = score, progress.step, 0
             self.state.keep_best()
         row = {"step": progress.step, "phase": "all" if self._vectors_released(progress) else "scalars only",
                "train_loss": sum(progress.recent) / max(len(progress.recent), 1),
-               "energy_mae_meV": energy * 1e3,
+               "energy_mae_meV": None if found.energy_mae is None else found.energy_mae * 1e3,
                "forces_mae_meV_A": None if found.forces_mae is None else found.forces_mae * 1e3,
                "seconds": round(progress.seconds, 1)}
+        if stress is not None:
+            row["stress_mae_meV_A3"] = stress.mae_meV_A3
         progress.recent.clear()
         progress.history.append(row)
         log.update(progress.history)

@@ -158,7 +158,7 @@ class ForceField:
                 for name, model in single_quantizers(self.model).items()}
 
     def save(self, path: str | Path) -> None:
-        """Write the force field as one safetensors file, atomically.
+        """Write the force field as one safetensors file, atomically; an old file is replaced.
 
         Raises:
             OutputError: the disk is full or the folder cannot be written; an old file stays as it was.

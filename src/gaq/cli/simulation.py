@@ -44,7 +44,7 @@ def md(
 ) -> None:
     """Run molecular dynamics with a model.
 
-    A run can be stopped with Ctrl-C at any time, and goes on with --resume.
+    A run can be stopped with Ctrl-C or SIGTERM at any time, and goes on with --resume, the same model and settings.
     """
     from gaq.data.structures import structure_from
     from gaq.files import write_atomically

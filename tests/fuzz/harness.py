@@ -37,6 +37,7 @@ MEMORY = 10**9  # bytes that one case may add
 ROOM = 3 * 10**9  # bytes of address space, which libraries reserve more of than they use
 LONGEST = 600  # characters of a message
 PER_CHILD = 2000  # cases
+DRIVER = "GAQ_FUZZ_DRIVER"  # environment variable: the sanitized program that blobs are given to, if any
 
 
 @dataclass(frozen=True)

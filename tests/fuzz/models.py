@@ -31,7 +31,8 @@ NUMBERS = (0.0, -0.0, 1.0, -1.0, 1e-45, 1e-40, 1.2e-38, 1e-30, 1e-20, 1e-10, 1e5
            -3e38, np.nan, np.inf, -np.inf)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int32, torch.int64,
           torch.bool, torch.complex64, torch.float8_e5m2)
-WHOLE = (0, 1, 2, 3, 4, 5, 7, 8, 12, 16, 24, 63, 64, 65, 100, 118, 119, 255, 4096, 4097, 10**6, 2**31, 2**63, 10**30, -1, -2)
+WHOLE = (0, 1, 2, 3, 4, 5, 7, 8, 12, 16, 24, 63, 64, 65, 100, 118, 119, 255, 4096, 4097, 10**6, 2**31, 2**63,
+         10**30, -1, -2)
 CROWDED = 12.0  # Å; in a crystal a larger cutoff meets thousands of images
 
 

@@ -99,9 +99,9 @@ def test_keys_and_units_reach_the_reader(tmp_path: Path) -> None:
 
 
 def test_several_sources_and_energies_of_atoms(tmp_path: Path) -> None:
-    config = load_config(write(tmp_path, GOOD), ["data.train=[a.xyz, b.xyz]", "data.validation=c.xyz",
-                                                 "data.forces_key=none", "data.atomic_energies.H=-13.6", "data.atomic_energies.8=-2043",
-                                                 "data.stress_key=REF_virial", "data.weight_key=null"])
+    config = load_config(write(tmp_path, GOOD), [
+        "data.train=[a.xyz, b.xyz]", "data.validation=c.xyz", "data.forces_key=none", "data.atomic_energies.H=-13.6",
+        "data.atomic_energies.8=-2043", "data.stress_key=REF_virial", "data.weight_key=null"])
     assert config.data.train == ["a.xyz", "b.xyz"]
     assert config.data.validation == ["c.xyz"]
     assert config.data.atomic_energies == {"H": -13.6, "O": -2043.0}

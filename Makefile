@@ -29,7 +29,7 @@ sanitize: install
 	build/sanitize/stress build/sanitize/*.blob
 
 demo: install
-	$(BIN)/gaq demo --out demo
+	$(BIN)/gaq demo --out demo --overwrite
 
 # Data sets: in the folder that GAQ_DATA names, else beside the clone, else in the download cache.
 results: install

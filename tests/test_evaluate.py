@@ -43,8 +43,8 @@ def test_the_report_reads_what_evaluate_writes(tmp_path):
     curves = {"step": [1, 2], "train_loss": [2.0, 1.0]}
     wind = as_forcefield(Wind(), "w4a8", [("layers.0.vectors", Cubic())], curves=curves)
     models = [("FP32", as_forcefield(Springs()), model_file), ("W4A8", wind, tmp_path / "none")]
-    lines: list[str] = []
-    results = evaluate(models, frames(), title="Toys", progress=lines.append, **QUICK)
+    told: list[tuple[float, float, str]] = []
+    results = evaluate(models, frames(), title="Toys", progress=lambda *now: told.append(now), **QUICK)
     path = tmp_path / "results.json"
     path.write_text(json.dumps(results, allow_nan=False))
     assert read_results(path) == json.loads(path.read_text())
@@ -68,7 +68,17 @@ def test_the_report_reads_what_evaluate_writes(tmp_path):
     assert quantized["saturation"] == [{"quantizer": "layers.0.vectors", "clipped": 0.25}]
     assert (quantized["recipe"], quantized["curves"], quantized["model_sha256"]) == ("w4a8", curves, "")
     assert len(quantized["lee_map"]["axes"]) == len(quantized["lee_map"]["lee_forces_meV_A"]) == 192
-    assert any("W4A8: accuracy on 5 frames" in line for line in lines)
+    assert float_model["energy_mae_meV_atom"] == pytest.approx(2.0 / 5)
+    assert float_model["energy_rmse_meV_atom"] == pytest.approx(2.0 / 5)
+    assert set(float_model["forces_by_element"]) == {"H", "C", "N", "O"}
+    assert all(errors["mae_meV_A"] == pytest.approx(10.0) for errors in float_model["forces_by_element"].values())
+    assert float_model["backend"] == "torch"
+    for name in ("FP32", "W4A8"):  # every prediction is counted, and their number was known from the start
+        own = [(done, total) for done, total, stage in told if stage.startswith(f"{name}: ")]
+        assert own[0][0] == 0
+        assert own == sorted(own)
+        assert own[-1][0] == own[-1][1] == own[0][1]
+    assert {stage.partition(": ")[2] for _, _, stage in told} >= {"accuracy", "equivariance"}
 
 
 def test_results_repeat_with_the_seed():

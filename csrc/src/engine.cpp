@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "failure.h"
+#include "repulsion.h"
 
 namespace gaq {
 namespace {
@@ -121,6 +122,7 @@ void Engine::allocate(int atoms, int pairs, int tasks) {
     near.gradient = a.take<float>(P * near.gradient_stride);
     near.begin = a.take<int32_t>(tasks);
     near.end = a.take<int32_t>(tasks);
+    near.close = a.take<int32_t>(tasks);
     State& g = job_.state;
     g.weight_stride = padded((s.robust ? 3 : 2) * s.H);
     g.frame_stride = frame_place(s.L + 1);
@@ -156,9 +158,9 @@ void Engine::allocate(int atoms, int pairs, int tasks) {
 
 template <class Phase>
 void Engine::over_atoms(const Phase& phase) {
-    const int atoms = job_.plan.atoms, blocks = (atoms + BLOCK - 1) / BLOCK;
-    crew_.share(blocks, alone_, [&](int block, int thread) {
-        phase(block * BLOCK, std::min(atoms, (block + 1) * BLOCK), scratch_[size_t(thread)]);
+    const Plan& plan = job_.plan;
+    crew_.share(plan.blocks, alone_, [&](int block, int thread) {
+        phase(plan.block[block], plan.block[block + 1], scratch_[size_t(thread)]);
     });
 }
 
@@ -182,6 +184,7 @@ void Engine::compute(const double* positions, double* energies, double* forces, 
     if (energies) {
         for (size_t n = 0; n < N; ++n)
             energies[n] = double(job_.state.energy[n]) * model_.energy_scale + model_.energy_offsets[job_.plan.species[n]];
+        repel(job_, energies, nullptr, nullptr);
         require_finite("energy", energies, N);
     }
     if (!job_.gradients) return;
@@ -192,6 +195,7 @@ void Engine::compute(const double* positions, double* energies, double* forces, 
     for (size_t n = 0; n < 3 * N; ++n) job_.state.forces[n] *= -model_.energy_scale;
     if (virials)
         for (size_t n = 0; n < 9 * N; ++n) virials[n] *= model_.energy_scale;
+    repel(job_, nullptr, job_.state.forces, virials);
     require_finite("force", job_.state.forces, 3 * N);
 }
 

@@ -335,7 +335,7 @@ def test_ctrl_c_is_reported_and_nothing_is_lost(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     config = configuration(tmp_path, frames())
-    with pytest.raises(Interrupted, match="stopped at step 2 of 4"):
+    with pytest.raises(Interrupted, match="stopped by Ctrl-C at step 2 of 4"):
         train(config, watch=stop)
     assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
     assert not (tmp_path / "run" / "model.safetensors").exists()

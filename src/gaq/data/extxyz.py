@@ -4,10 +4,9 @@ import bz2
 import gzip
 import io
 import lzma
-import struct
 import warnings
-import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,15 +16,14 @@ from ase.data import chemical_symbols
 from ase.io import read
 from ase.io.formats import UnknownFileTypeError
 
+from gaq.atoms import structure_of
 from gaq.data.labels import is_isolated, read_labels
 from gaq.data.units import KeyMap
 from gaq.errors import DataError, StructureError
 from gaq.files import write_atomically
+from gaq.reading import require_file
 from gaq.structure import Structure
 
-# What the readers of ASE raise for damaged or foreign files; OSError covers XYZError and truncated archives.
-_UNREADABLE = (UnknownFileTypeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError,
-               StopIteration, AssertionError, RuntimeError, ImportError, zlib.error, struct.error, lzma.LZMAError)
 _COMPRESSED: dict[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
@@ -35,14 +33,13 @@ def read_atoms(path: Path) -> list[Atoms]:
     Raises:
         DataError: the file is missing, damaged, empty or of an unknown format.
     """
-    if not path.is_file():
-        raise DataError(f"no file at {path}; give the path of a data file")
+    require_file(path, DataError, "give the path of a data file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # readers warn of keys that we do not use
             content, form = _unpacked(path)
             frames = read(content, index=":", format=form, do_not_split_by_at_sign=True)
-    except _UNREADABLE as error:
+    except Exception as error:  # the readers of ASE raise anything for damaged or foreign files
         unknown = isinstance(error, UnknownFileTypeError)
         reason = "unknown format" if unknown else " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"cannot read {path}: {reason[:200]}; gaq reads npz, extended XYZ and what ASE reads"
@@ -73,20 +70,26 @@ def read_frames(path: Path, keys: KeyMap) -> list[Structure]:
 
 
 def _labelled(atoms: Atoms, labels: dict[str, Any], keys: KeyMap, source: str) -> Structure:
-    alone = is_isolated(atoms, source)  # the box of an isolated atom is there for the program that computed it
+    bare = unlabelled(atoms, source, keys.to_angstrom)
     try:
-        return Structure(species=atoms.numbers, positions=atoms.positions * keys.to_angstrom,
-                         cell=None if alone else atoms.cell.array * keys.to_angstrom,
-                         pbc=(False, False, False) if alone else tuple(atoms.pbc.tolist()), **labels)
+        if is_isolated(atoms, source):  # its box is there for the program that computed it
+            bare = replace(bare, cell=None, pbc=(False, False, False))
+        return replace(bare, **labels)
     except StructureError as error:
         raise DataError(f"{source}: {error}") from error
 
 
-def unlabelled(atoms: Atoms, source: str) -> Structure:
-    """Return the geometry alone."""
+def unlabelled(atoms: Atoms, source: str, to_angstrom: float = 1.0) -> Structure:
+    """Return all but the reference labels, with lengths in units of `to_angstrom` Å.
+
+    Raises:
+        DataError: what `gaq.atoms.structure_of` refuses.
+    """
+    if to_angstrom != 1.0:
+        atoms = atoms.copy()
+        atoms.cell, atoms.arrays["positions"] = atoms.cell.array * to_angstrom, atoms.positions * to_angstrom
     try:
-        return Structure(species=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array,
-                         pbc=tuple(atoms.pbc.tolist()))
+        return structure_of(atoms)
     except StructureError as error:
         raise DataError(f"{source}: {error}") from error
 
@@ -109,24 +112,27 @@ def write_frames(path: str | Path, structures: Iterable[Structure]) -> None:
 
 
 def _frame(structure: Structure) -> str:
-    header, columns = [], [structure.positions]
     assert structure.cell is not None
-    if structure.cell.any():
-        header.append(f'Lattice="{_numbers(structure.cell.ravel())}"')
-    properties = "species:S:1:pos:R:3"
-    if structure.forces is not None:
-        properties += ":REF_forces:R:3"
-        columns.append(structure.forces)
+    header = [f'Lattice="{_numbers(structure.cell.ravel())}"'] if structure.cell.any() else []
+    properties, columns = "species:S:1:pos:R:3", [[_numbers(row) for row in structure.positions]]
+    for name, array in (("REF_forces", structure.forces), ("momenta", structure.momenta), ("masses", structure.masses)):
+        if array is not None:
+            properties += f":{name}:R:{array[0].size}"
+            columns.append([_numbers(np.atleast_1d(row)) for row in array])
+    if structure.fixed is not None:
+        properties += ":move_mask:L:1"
+        columns.append(["F" if fixed else "T" for fixed in structure.fixed])
     header.append(f"Properties={properties}")
-    if structure.energy is not None:
-        header.append(f"REF_energy={float(structure.energy)!r}")
+    for name, value in (("REF_energy", structure.energy), ("charge", structure.charge or None),
+                        ("multiplicity", 2.0 * structure.spin + 1.0 if structure.spin else None),
+                        ("weight", structure.weight if structure.weight != 1 else None)):
+        if value is not None:
+            header.append(f"{name}={float(value)!r}")
     if structure.stress is not None:
         header.append(f'REF_stress="{_numbers(structure.stress.ravel())}"')
-    if structure.weight != 1:
-        header.append(f"weight={float(structure.weight)!r}")
     header.append('pbc="{}"'.format(" ".join("FT"[p] for p in structure.pbc)))
-    rows = [f"{chemical_symbols[z]} {_numbers(row)}"
-            for z, row in zip(structure.species, np.hstack(columns), strict=True)]
+    symbols = [chemical_symbols[z] for z in structure.species]
+    rows = [" ".join(parts) for parts in zip(symbols, *columns, strict=True)]
     return "\n".join([str(len(structure)), " ".join(header), *rows]) + "\n"
 
 

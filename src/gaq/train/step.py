@@ -73,9 +73,12 @@ class CompiledStep:
         whole = padded(batch.graph, self.edges, self.model.config.cutoff)
         tensors = [self.weights, *(getattr(whole, name) for name in self.given)]
         tensors += [] if batch.rotation is None else [batch.rotation]
-        inputs = [*(p.detach() for p in parameters), *self.model.buffers(), *tensors]
+        kept = [*(p.detach() for p in parameters), *self.model.buffers()]
+        inputs = [*kept, *tensors]
         if self._compiled is None:
             self._compiled = self._compile(batch, inputs, len(parameters))
+            if self.weights.is_cuda:
+                self._compiled = Recorded(self._compiled, inputs, len(kept))
         with torch.no_grad():
             value, *gradients = self._compiled(*inputs)
         for p, gradient in zip(parameters, gradients, strict=True):
@@ -113,6 +116,37 @@ class CompiledStep:
         return (value.detach(), *found)
 
 
+class Recorded:
+    """A function of fixed shapes recorded as one CUDA graph, which is launched as a whole: hundreds of small kernels cost
+    the processor a microsecond or two each, and a step on small molecules is made of nothing else.
+
+    Args:
+        function: of CUDA tensors.
+        inputs: of one call.
+        kept: the first so many inputs stay where they are from call to call (weights); the others are copied.
+    """
+
+    def __init__(self, function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], kept: int) -> None:
+        self.inputs = [*inputs[:kept], *(t.clone() for t in inputs[kept:])]
+        self.kept = kept
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside), torch.no_grad():  # kernels are chosen and loaded before anything is recorded
+            for _ in range(3):
+                function(*self.inputs)
+        torch.cuda.current_stream().wait_stream(aside)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph), torch.no_grad():
+            self.outputs = function(*self.inputs)
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs, which the next call overwrites."""
+        for here, given in zip(self.inputs[self.kept :], inputs[self.kept :], strict=True):
+            here.copy_(given, non_blocking=True)
+        self.graph.replay()
+        return self.outputs
+
+
 def fits(graphs: Sequence[Graph]) -> bool:
     """Return whether a step on these graphs can have one shape."""
     return len({(len(g.species), *(getattr(g, name) is None for name in (*LABELS, "weights"))) for g in graphs}) == 1
@@ -121,9 +155,8 @@ def fits(graphs: Sequence[Graph]) -> bool:
 def padded(graph: Graph, edges: int, cutoff: float) -> Graph:
     """Return the graph with edges from the first atom to itself, at the distance of the cutoff, up to a fixed number."""
     missing = edges - len(graph.centers)
-    cell, zeros = graph.cell, graph.centers.new_zeros(missing)
+    cell, zeros = graph.cell.clone(), graph.centers.new_zeros(missing)
     if not bool(cell[0].any()):  # a molecule: its cell is free to choose, for all its shifts are zero
-        cell = cell.clone()
         cell[0] = torch.eye(3, dtype=cell.dtype, device=cell.device)
     lengths = cell[0].norm(dim=1)
     axis = int(lengths.argmax())  # periodic, for the others are zero

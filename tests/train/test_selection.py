@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_labels import crystals
 from tiny import SPECIES, forcefield
 
 import examples
-from examples import frames, optimization
+from examples import crystals, frames, optimization
 from gaq.audit import QUICK, audit
 from gaq.data import Frames, load_frames, write_frames
 from gaq.errors import ConfigError, DataError, SpeciesError, StructureError

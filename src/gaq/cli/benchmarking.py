@@ -10,6 +10,7 @@ import typer
 from gaq.cli import options
 from gaq.cli.terminal import Unit, meter, show
 from gaq.errors import ConfigError
+from gaq.threads import MOST_THREADS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,7 +91,7 @@ def thread_counts(text: str) -> tuple[int, ...]:
     """Return the numbers in "1,2".
 
     Raises:
-        ConfigError: something that is no positive whole number.
+        ConfigError: something that is no number of threads.
     """
     names = _names(text)
     if not names:

@@ -38,7 +38,7 @@ sanitize: install
 	$(BIN)/python -m tests.fuzz blobs --sanitized --cases $(CASES) --seed $(SEED)
 
 demo: install
-	$(BIN)/gaq demo --out demo
+	$(BIN)/gaq demo --out demo --overwrite
 
 # Data sets: in the folder that GAQ_DATA names, else beside the clone, else in the download cache.
 results: install

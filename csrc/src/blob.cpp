@@ -9,7 +9,7 @@ namespace gaq {
 namespace {
 
 constexpr char MAGIC[8] = {'G', 'A', 'Q', 'B', 'L', 'O', 'B', '1'};
-constexpr uint32_t VERSION = 2;
+constexpr uint32_t VERSION = 3;
 constexpr size_t HEADER = 64;
 
 struct Header {

@@ -88,6 +88,7 @@ private:
     Norm norm(const std::string& name);
     void contraction(Layer& layer, const std::string& name);
     Layer layer(int index);
+    void extrapolation();
     void frames();
 
     const Blob& blob_;
@@ -310,6 +311,25 @@ Layer Reader::layer(int index) {
     return y;
 }
 
+void Reader::extrapolation() {
+    const size_t S = size_t(model_.species);
+    const double *given = doubles("repulsion", 4 * S * S), *limits = doubles("bounds", 4 * S);
+    Wall* walls = arena_.take<Wall>(S * S);
+    for (size_t n = 0; n < S * S; ++n) {
+        walls[n] = {given[n], given[S * S + n], given[2 * S * S + n], given[3 * S * S + n]};
+        const Wall &w = walls[n], &other = walls[n % S * S + n / S];  // filled already where n is below the diagonal
+        if (!(w.inner > 0 && w.inner < w.on && w.on <= model_.cutoff && w.strength > 0 && w.rate > 0)) wrong("repulsion");
+        if (n / S > n % S && std::memcmp(&w, &other, sizeof w)) wrong("repulsion is not symmetric");
+    }
+    Bounds* bounds = arena_.take<Bounds>(S);
+    for (size_t n = 0; n < S; ++n) {
+        bounds[n] = {limits[n], limits[S + n], limits[2 * S + n], limits[3 * S + n]};
+        if (!(bounds[n].low < bounds[n].high && bounds[n].below > 0 && bounds[n].above > 0)) wrong("bounds");
+    }
+    model_.walls = walls;
+    model_.bounds = bounds;
+}
+
 void Reader::frames() {
     if (!model_.frames) return;
     for (int l = 2; l <= model_.shape.L; ++l) {
@@ -356,6 +376,7 @@ Model Reader::read() {
     model_.last = linear("head.second", straight(1), LANES, straight(hidden), padded(hidden));
     model_.scalar_heads = head_map(arena_, scalar_, s.Fp, s.H);
     model_.vector_heads = head_map(arena_, vector_, s.Cp, s.H);
+    extrapolation();
     frames();
     return model_;
 }

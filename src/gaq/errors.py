@@ -76,7 +76,11 @@ class Interrupted(GaqError):
         self.status = 128 + number
 
 
+class ExtrapolationWarning(UserWarning):
+    """A structure outside of what the training data of a model showed it: its energies and forces are a guess."""
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the closest known name, or an empty string."""
-    close = difflib.get_close_matches(given, list(known), n=1)
+    close = difflib.get_close_matches(given[:100], list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -8,8 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -17,6 +19,7 @@ import gaq.threads  # noqa: F401 - PyTorch in a forked child must not wait for t
 from gaq import tensorfile
 from gaq.errors import GaqError, ModelFileError, SpeciesError, StructureError
 from gaq.graph import Graph, Prediction, Predictor, build_graph
+from gaq.nn.extrapolation import nearest_known
 from gaq.nn.model import ModelConfig, Transformer
 from gaq.recipe import Recipe, first_fault
 from gaq.structure import Structure
@@ -66,6 +69,17 @@ class ForceField:
     def device(self) -> torch.device:
         """Where the model computes."""
         return self.model.energy_scale.device
+
+    @property
+    def nearest(self) -> NDArray[np.float64]:
+        """How near training saw two atoms by their atomic numbers, Å, less 5 %; nearer, the model holds back."""
+        return nearest_known(self.model.closest, self.species, self.cutoff)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of what computes: shape, recipe and tensors; the same in memory and from a file, audited or not."""
+        header = {"model": self.config.model_dump(mode="json"), "recipe": self.recipe.model_dump(mode="json")}
+        return tensorfile.digest(header, {name: t.detach().cpu() for name, t in self.model.state_dict().items()})
 
     def graph(self, structure: Structure) -> Graph:
         """Return the graph of a structure at the model's cutoff."""
@@ -144,7 +158,7 @@ class ForceField:
                 for name, model in single_quantizers(self.model).items()}
 
     def save(self, path: str | Path) -> None:
-        """Write the force field as one safetensors file, atomically.
+        """Write the force field as one safetensors file, atomically; an old file is replaced.
 
         Raises:
             OutputError: the disk is full or the folder cannot be written; an old file stays as it was.
@@ -263,11 +277,11 @@ def check_frames(frames: "Frames", known: tuple[int, ...]) -> None:
         unknown = sorted(set(frame.species.tolist()) - set(known))
         if unknown:
             names, taught = (", ".join(chemical_symbols[z] for z in each) for each in (unknown, known))
-            raise SpeciesError(f"{frames.place(index)}: the model does not know {names}; it is made for {taught}. Leave such "
-                               "frames out, or train a model on them")
+            raise SpeciesError(f"{frames.place(index)}: the model does not know {names}; it is made for {taught}. Leave "
+                               "such frames out, or train a model on them")
         if frame.charge or frame.spin:
-            raise StructureError(f"{frames.place(index)} has charge {frame.charge:g} and spin {frame.spin:g}, which the model "
-                                 "has no terms for; leave such frames out")
+            raise StructureError(f"{frames.place(index)} has charge {frame.charge:g} and spin {frame.spin:g}, which the "
+                                 "model has no terms for; leave such frames out")
 
 
 def check_finite(prediction: Prediction) -> Prediction:

@@ -19,7 +19,7 @@ def reduced(lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     than `MIN_DISTANCE` ends this, as then the lattice means nothing.
 
     Args:
-        lattice: vectors as rows, Å, shape (d, 3), d from 1 to 3.
+        lattice: vectors as rows, Å, shape (d, 3), d from 0 to 3.
 
     Returns:
         The basis, shape (d, 3), and whole numbers C of shape (d, d): basis = C · lattice.
@@ -31,7 +31,8 @@ def reduced(lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     for _ in range(_ROUNDS):
         order = np.argsort(np.linalg.norm(basis, axis=1), kind="stable")
         basis, made = basis[order], made[order]
-        if np.linalg.norm(basis[0]) < MIN_DISTANCE or not any(_shorten(basis, made, k) for k in range(1, len(basis))):
+        degenerate = len(basis) and np.linalg.norm(basis[0]) < MIN_DISTANCE
+        if degenerate or not any(_shorten(basis, made, k) for k in range(1, len(basis))):
             break
     return basis, made
 
@@ -50,8 +51,8 @@ def check_lattice(cell: NDArray[np.float64], pbc: tuple[bool, ...]) -> None:
     for axis in np.flatnonzero(pbc):
         longest = np.abs(cell[axis]).max()
         if longest > LARGEST:
-            raise StructureError(f"lattice vector {axis} has a component of {longest:.3g} Å, and at most {LARGEST:g} Å have "
-                                 "a meaning; is the cell in Å?")
+            raise StructureError(f"lattice vector {axis} has a component of {longest:.3g} Å, and at most {LARGEST:g} Å "
+                                 "have a meaning; is the cell in Å?")
         if np.linalg.norm(cell[axis]) < MIN_DISTANCE:
             raise StructureError(f"pbc is set along lattice vector {axis}, but its length is 0 (at least {MIN_DISTANCE} Å "
                                  "are needed); give a cell")

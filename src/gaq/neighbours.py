@@ -59,7 +59,7 @@ class _Search:
         assert structure.cell is not None  # filled by Structure.__post_init__
         self.structure, self.cutoff, self.periodic = structure, cutoff, np.array(structure.pbc)
         self.given = structure.cell[self.periodic]
-        self.lattice, self.made = reduced(self.given) if len(self.given) else (self.given, np.zeros((0, 0), np.int64))
+        self.lattice, self.made = reduced(self.given)
         self.normals = _complement(self.lattice)
         self.heights = heights(self.lattice) if len(self.given) else np.zeros(0)
         self.places = np.hstack([structure.positions @ np.linalg.pinv(self.lattice) if len(self.given)

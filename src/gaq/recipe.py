@@ -16,6 +16,7 @@ from gaq.quant.direction import ComponentDirection, KMeansCodebook
 from gaq.quant.formats import Bits, InputBits
 from gaq.quant.magnitude import LinearMagnitude
 from gaq.quant.vectors import MDDQ, Components, VectorFormat
+from gaq.reading import read_text
 
 FILE_ENDING = ".json"
 MOST_RULES = 4096  # or changes, of a recipe: several for each leaf of the largest models
@@ -193,12 +194,8 @@ def check_recipe_path(path: Path) -> None:
 
 
 def _read(path: Path) -> Recipe:
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        near = [p.name for p in path.parent.glob(f"*{FILE_ENDING}")] if path.parent.is_dir() else []
-        raise ConfigError(f"the recipe file {path} cannot be read ({error.strerror}){did_you_mean(path.name, near)}"
-                          ) from error
+    near = [p.name for p in path.parent.glob(f"*{FILE_ENDING}")] if path.parent.is_dir() else []
+    text = read_text(path, ConfigError, f"give the path of a recipe file{did_you_mean(path.name, near)}")
     try:
         return Recipe.model_validate_json(text)
     except ValidationError as error:

@@ -28,18 +28,20 @@ def damaged(model, frames, tmp_path):
                                                           energy=0.0, forces=[[0, 0, 0], [0, 0, 0]])])
     (tmp_path / "broken.yaml").write_text("data: [")
     (tmp_path / "list.yaml").write_text("- 1")
+    (tmp_path / "nothing").mkdir()
     (tmp_path / "binary.yaml").write_bytes(bytes(range(256)))
     return tmp_path
 
 
 @pytest.mark.parametrize(("name", "words"), [
     ("none.safetensors", "no model file"), ("pickle.safetensors", "never opens"), ("cut.safetensors", "not a whole"),
-    ("empty.safetensors", "not a whole"), (".", "no model file")])
+    ("empty.safetensors", "not a whole"), ("nothing", "no model file"),
+    (".", "several models; give one of them: cut.safetensors")])
 def test_models_that_are_none(damaged, frames, name, words):
     path, out = damaged / name, damaged / "out"
     for command in (("info", path), ("evaluate", path, "--data", frames), ("md", path, "water", "--out", out),
                     ("quantize", path, "--data", frames, "--out", out)):
-        assert words in one_error(invoke(*command)), command
+        assert words in one_error(invoke(*command), 2 if name == "." else 1), command
     assert not out.exists()
 
 
@@ -120,15 +122,15 @@ def test_a_real_process_fails_in_one_line(tmp_path):
 
 
 def working(command, config, model, frames, folder):
-    """A command that works for long, and a file that shows that it does."""
+    """A command that works for long, and the file that shows that it does, or None."""
     if command == "train":
         return (("train", config, "--set", f"out={folder}", "--set", "optimization.steps=100000", "--set",
-                 "optimization.compile=never"), folder / "checkpoint.safetensors")
+                 "optimization.compile=never"), "checkpoint.safetensors")
     if command == "quantize":
         return (("quantize", model, "--data", frames, "--out", folder / "q.safetensors", "--folder", folder, "--steps",
-                 3900), folder / ".checkpoint.safetensors.lock")
+                 3900), "events.out*")
     if command == "md":
-        return ("md", model, frames, "--out", folder / "t.extxyz", "--steps", 10**8), folder / "t.extxyz"
+        return ("md", model, frames, "--out", folder / "t.extxyz", "--steps", 10**8), "t.extxyz"
     if command == "label":
         return ("data", "label", "water", "--out", folder / "f.extxyz", "--frames", 10**6, "--workers", 2), None
     return ("audit", model, "--data", frames, "--json", folder / "a.json"), None
@@ -145,7 +147,7 @@ def test_a_real_process_stops_at_a_signal(config, model, frames, tmp_path, comma
     process = started(*arguments, start_new_session=True)
     limit = time.monotonic() + 60
     if sign is not None:
-        while not sign.exists() and time.monotonic() < limit:
+        while not list(tmp_path.glob(sign)) and time.monotonic() < limit:
             time.sleep(0.05)
     else:
         assert process.stderr.readline()  # the first line of progress

@@ -63,8 +63,7 @@ def test_threads_of_the_configuration_are_taken(config, tmp_path, monkeypatch):
     change = ("--set", f"out={tmp_path}", "--set", "optimization.steps=1")
     assert invoke("train", config, *change).exit_code == 0
     assert taken == []
-    (tmp_path / "checkpoint.safetensors").unlink()
-    assert invoke("train", config, *change, "--set", "threads=3").exit_code == 0
+    assert invoke("train", config, *change, "--set", "threads=3", "--overwrite").exit_code == 0
     assert taken == [3]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gaq.cli import options
-from gaq.cli.terminal import show, stages
+from gaq.cli.terminal import Unit, meter, show, stages
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,8 +42,10 @@ def evaluate(
     threads: options.Threads = None,
     energy_key: options.EnergyKey = "REF_energy",
     forces_key: options.ForcesKey = "REF_forces",
+    stress_key: options.StressKey = "REF_stress",
     energy_unit: options.EnergyUnit = "eV",
     length_unit: options.LengthUnit = "Ang",
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Compare models with reference data.
 
@@ -56,11 +58,10 @@ def evaluate(
     from gaq.files import write_atomically
     from gaq.report import comparison_table
 
-    if out is not None:
-        options.check_writable(out)
+    options.check_outputs([out], overwrite, [*models, data])
     options.use_threads(threads)
     stored = [options.load_model(path, device) for path in models]
-    reference = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
+    reference = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit, stress=stress_key))
     if frames is not None:
         reference = reference.take(frames, seed)
     names = _names(models)
@@ -76,7 +77,7 @@ def evaluate(
             sizes = forcefield.stored_bytes()
             entry |= {"stored_bytes": sum(sizes.values()), "stored_by_tensor": sizes}
     show(comparison_table([results]),
-         "computed by " + "; ".join(f"{found['name']}: {found['backend']}" for found in results["models"]))
+         "computed by " + "; ".join(f"{found['name']}: {found['backend']}" for found in results["models"]), *results["notes"])
     if check_forces:
         with stages("displacing atoms") as told:
             table = _differences(names, computing, reference, told)
@@ -87,22 +88,32 @@ def evaluate(
 
 
 def report(
-    results: Annotated[list[Path], typer.Argument(metavar="RESULTS.json", help="Files of `gaq evaluate --json`.")],
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS.json", help=(
+        "Files that evaluate, audit, md, sensitivity or bench wrote with --json."))],
     out: Annotated[Path, typer.Option("--out", metavar="PAGE.html", help="The page to write.")],
+    apart: Annotated[bool, typer.Option("--apart", help=(
+        "Give models that were evaluated on different frames tables of their own."))] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Make one HTML page of results.
 
     Tables, plots and a 3D view of the molecule; the page opens offline and loads nothing.
     """
     from gaq.report import read_results, write_page
+    from gaq.report.tables import check_same_frames
 
-    write_page([read_results(path) for path in results], out)
+    options.check_outputs([out], overwrite, results)
+    contents = [read_results(path) for path in results]
+    if not apart:
+        check_same_frames(contents, [str(path) for path in results], "give --apart to set them apart")
+    with meter("drawing", Unit("figures", "figures/s")) as told:
+        write_page(contents, out, lambda figures: told(figures, None))
     show(f"wrote {out}")
 
 
 def _names(paths: list[Path]) -> list[str]:
     """Return short names that tell the models apart: of the file, or of its folder where that says more."""
-    short = [path.resolve().parent.name if path.stem == "model" else path.stem for path in paths]
+    short = [options.short_name(path) for path in paths]
     return [str(path) if short.count(name) > 1 else name for name, path in zip(short, paths, strict=True)]
 
 

@@ -29,6 +29,6 @@ def atomic_energies(atoms: Frames, given: Mapping[int, float]) -> dict[int, floa
         known = energies.setdefault(element, atom.energy)
         place = places.setdefault(element, atoms.place(index))
         if abs(known - atom.energy) > SAME:
-            raise DataError(f"an isolated {chemical_symbols[element]} atom has {atom.energy:.6g} eV in {atoms.place(index)}, "
-                            f"and {known:.6g} eV in {place}; keep one of the two")
+            raise DataError(f"an isolated {chemical_symbols[element]} atom has {atom.energy:.6g} eV in "
+                            f"{atoms.place(index)}, and {known:.6g} eV in {place}; keep one of the two")
     return energies

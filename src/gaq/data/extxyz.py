@@ -4,9 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
-import struct
 import warnings
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +21,9 @@ from gaq.data.labels import is_isolated, read_labels
 from gaq.data.units import KeyMap
 from gaq.errors import DataError, StructureError
 from gaq.files import write_atomically
+from gaq.reading import require_file
 from gaq.structure import Structure
 
-# What the readers of ASE raise for damaged or foreign files; OSError covers XYZError and truncated archives.
-_UNREADABLE = (UnknownFileTypeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError,
-               StopIteration, AssertionError, RuntimeError, ImportError, zlib.error, struct.error, lzma.LZMAError)
 _COMPRESSED: dict[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
@@ -37,14 +33,13 @@ def read_atoms(path: Path) -> list[Atoms]:
     Raises:
         DataError: the file is missing, damaged, empty or of an unknown format.
     """
-    if not path.is_file():
-        raise DataError(f"no file at {path}; give the path of a data file")
+    require_file(path, DataError, "give the path of a data file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # readers warn of keys that we do not use
             content, form = _unpacked(path)
             frames = read(content, index=":", format=form, do_not_split_by_at_sign=True)
-    except _UNREADABLE as error:
+    except Exception as error:  # the readers of ASE raise anything for damaged or foreign files
         unknown = isinstance(error, UnknownFileTypeError)
         reason = "unknown format" if unknown else " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"cannot read {path}: {reason[:200]}; gaq reads npz, extended XYZ and what ASE reads"
@@ -102,7 +97,8 @@ def unlabelled(atoms: Atoms, source: str, to_angstrom: float = 1.0) -> Structure
 def write_frames(path: str | Path, structures: Iterable[Structure]) -> None:
     """Write frames as extended XYZ with the keys REF_energy (eV), REF_forces (eV/Å), REF_stress (eV/Å³) and weight.
 
-    The file is written whole or not at all. Numbers keep all their digits: reading the file gives the same frames. A path that ends in .gz is compressed.
+    The file is written whole or not at all. Numbers keep all their digits: reading the file gives the same frames. A path
+    that ends in .gz is compressed.
 
     Raises:
         DataError: there are no frames.
@@ -119,10 +115,10 @@ def _frame(structure: Structure) -> str:
     assert structure.cell is not None
     header = [f'Lattice="{_numbers(structure.cell.ravel())}"'] if structure.cell.any() else []
     properties, columns = "species:S:1:pos:R:3", [[_numbers(row) for row in structure.positions]]
-    for name, rows in (("REF_forces", structure.forces), ("momenta", structure.momenta), ("masses", structure.masses)):
-        if rows is not None:
-            properties += f":{name}:R:{rows[0].size}"
-            columns.append([_numbers(np.atleast_1d(row)) for row in rows])
+    for name, array in (("REF_forces", structure.forces), ("momenta", structure.momenta), ("masses", structure.masses)):
+        if array is not None:
+            properties += f":{name}:R:{array[0].size}"
+            columns.append([_numbers(np.atleast_1d(row)) for row in array])
     if structure.fixed is not None:
         properties += ":move_mask:L:1"
         columns.append(["F" if fixed else "T" for fixed in structure.fixed])

@@ -127,10 +127,10 @@ def check_training_size(frames: Frames, allow_more: bool) -> None:
     Raises:
         DataError: more than 1000 frames of rMD17, and the user did not say that this is meant.
     """
-    homes = [frames.home(index)[0] for index in range(len(frames))] if frames.parts else [frames] * len(frames)
+    homes = [frames.home(index)[0] for index in range(len(frames))]
     limited = [home.source for home in homes if home.origin == "rmd17"]
     if len(limited) > RMD17_LIMIT and not allow_more:
         raise DataError(
-            f"{len(limited)} training frames from {', '.join(dict.fromkeys(limited))}: the authors of rMD17 ask that no model be trained on "
-            f"more than {RMD17_LIMIT}, because the frames are a time series, and larger sets hold near copies of the "
-            f"test frames; train on {RMD17_LIMIT} or fewer, or allow more on purpose")
+            f"{len(limited)} training frames from {', '.join(dict.fromkeys(limited))}: the authors of rMD17 ask that no "
+            f"model be trained on more than {RMD17_LIMIT}, because the frames are a time series, and larger sets hold near "
+            f"copies of the test frames; train on {RMD17_LIMIT} or fewer, or allow more on purpose")

@@ -1,5 +1,6 @@
 """One door to all data: names of data sets and paths of files become `Frames` in eV and Å."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from gaq.data.frames import Frames, joined
 from gaq.data.npz import array_names
 from gaq.data.units import KeyMap, check_units
 from gaq.errors import DataError, did_you_mean
+from gaq.reading import require_file
 
 _DATASETS = {"rmd17": rmd17.load, "qm9": qm9.load}
 
@@ -40,7 +42,7 @@ def load_frames(source: str | Path | Sequence[str | Path], keys: KeyMap = KeyMap
     if isinstance(source, str) and is_data_set(name):
         frames = _DATASETS[name.split(":")[0]](name, data_folders())
     else:
-        frames = _from_path(Path(name).expanduser(), name, keys)
+        frames = _from_path(name, keys)
     check_units(frames.structures, name)
     return _wanted(frames, keys)
 
@@ -53,11 +55,14 @@ def _wanted(frames: Frames, keys: KeyMap) -> Frames:
     return replace(frames, structures=tuple(replace(frame, **unwanted) for frame in frames))
 
 
-def _from_path(path: Path, name: str, keys: KeyMap) -> Frames:
-    if not path.exists():
+def _from_path(name: str, keys: KeyMap) -> Frames:
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"cannot read {name}: {error}; give the path of a file") from error
+    if not os.path.isdir(path):
         known = ", ".join((rmd17.GRAMMAR, qm9.GRAMMAR))
-        raise DataError(f"no file at {name}; give the path of a file, or {known}"
-                        f"{did_you_mean(name.split(':')[0], _DATASETS)}")
+        require_file(path, DataError, f"give the path of a file, or {known}{did_you_mean(name.split(':')[0], _DATASETS)}")
     if qm9.is_official(path):
         return qm9.read(path, name)
     if path.is_dir():

@@ -1,6 +1,6 @@
 """Units and names of reference values in files, and guards against values in other units than they were said to be."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ from ase import units
 from ase.data import covalent_radii
 
 from gaq.errors import ConfigError, DataError, StructureError, did_you_mean
-from gaq.graph import build_graph
+from gaq.neighbours import find_neighbours
 from gaq.structure import Structure
 
 ENERGY_UNITS = {"eV": 1.0, "kcal/mol": units.kcal / units.mol, "kJ/mol": units.kJ / units.mol, "Ha": units.Hartree,
@@ -88,7 +88,7 @@ def check_units(structures: Sequence[Structure], source: str) -> None:
     """
     chosen = np.unique(np.linspace(0, len(structures) - 1, _SAMPLE).astype(int))
     sample = [structures[i] for i in chosen]
-    _check_lengths(sample, source)
+    _check_lengths(dict(zip(chosen.tolist(), sample, strict=True)), source)
     forces = [float(np.sqrt((s.forces**2).sum(axis=1).mean())) for s in sample if s.forces is not None]
     if forces and np.median(forces) > _LARGEST_FORCE:
         raise DataError(f"{source}: the r.m.s. force is {np.median(forces):.3g} eV/Å, more than molecules survive, so "
@@ -101,20 +101,19 @@ def check_units(structures: Sequence[Structure], source: str) -> None:
                         f"are not in eV but perhaps in {likely}; {_GIVE_ENERGY}")
 
 
-def _check_lengths(sample: Sequence[Structure], source: str) -> None:
+def _check_lengths(sample: Mapping[int, Structure], source: str) -> None:
     nearest, typical = [], []
-    for structure in sample:
+    for frame, structure in sample.items():
         if len(structure) < 3 or np.isin(structure.species, _NOBLE_GASES).any():
             continue
         try:
-            graph = build_graph(structure, _REACH)
+            found = find_neighbours(structure, _REACH)
         except StructureError as error:
-            raise DataError(f"{source}: {error}; {_GIVE_LENGTH}") from error
-        i, j = graph.centers.numpy(), graph.neighbours.numpy()
-        vectors = (graph.positions[j] - graph.positions[i] + graph.shifts @ graph.cell[0]).numpy()
+            raise DataError(f"{source}, frame {frame}: {error}; {_GIVE_LENGTH}") from error
+        i, j = found.centers, found.neighbours
         radii = covalent_radii[structure.species]
         ratios = np.full(len(structure), np.inf)
-        np.minimum.at(ratios, i, np.linalg.norm(vectors, axis=1) / (radii[i] + radii[j]))
+        np.minimum.at(ratios, i, found.distances / (radii[i] + radii[j]))
         nearest.append(ratios.min())
         typical.append(np.median(ratios))
     if nearest and min(nearest) > _FARTHEST:

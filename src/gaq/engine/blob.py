@@ -19,6 +19,7 @@ from gaq.engine.errors import NotLowered
 from gaq.engine.tables import Table, tabulate
 from gaq.nn.attention import MAX_TEMPERATURE, RobustAttention
 from gaq.nn.blocks import AttentionBlock, EdgeFilter, InteractionBlock
+from gaq.nn.extrapolation import energy_bounds, pair_table
 from gaq.nn.leaves import Embedding, Linear, VectorLinear, VectorQuantizer
 from gaq.nn.quantized import (
     FixedScale,
@@ -39,7 +40,7 @@ from gaq.so3 import SPREAD, SPREADING, harmonics
 if TYPE_CHECKING:
     from gaq.nn.model import Transformer
 
-MAGIC, VERSION = b"GAQBLOB1", 2
+MAGIC, VERSION = b"GAQBLOB1", 3
 HEADER, ENTRY, ALIGNMENT = 64, 88, 64
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1, np.dtype(np.int8): 2, np.dtype(np.int32): 3}
 MOST_CODE_BITS = 8  # weights of more bits are kept as whole numbers in float32
@@ -118,6 +119,8 @@ class _Lowering:
                  np.float64)
         self.put("species", list(c.species), np.int32)
         self.put("energy_offsets", self.model.energy_offsets, np.float64)
+        self.put("repulsion", pair_table(self.model.closest, c.species, c.cutoff), np.float64)
+        self.put("bounds", energy_bounds(self.model.energy_range), np.float64)
 
     def _tables(self) -> Table:
         """Tabulate the filters of all layers and of the embedding, with one spacing for all."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gaq.atoms import charge_and_spin, geometry_of
 from gaq.errors import StructureError
+from gaq.md.extrapolation import Extrapolation
 from gaq.metrics.batches import checked_prediction
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class GaqCalculator(Calculator):
     """Energies, forces and stress for `ase.Atoms`, in ASE's units: eV, eV/Å, eV/Å³.
 
     Stress is (1/V) dE/dε in Voigt order xx, yy, zz, yz, xz, xy, with ASE's sign (tension is positive), and exists only
-    with periodicity in all three directions. Energies, forces and stress of an unchanged structure are kept.
+    with periodicity in all three directions. Energies, forces and stress of an unchanged structure are kept. The first
+    structure outside of the training data is told by an `ExtrapolationWarning`, and all are counted in `extrapolation`.
 
     Args:
         forcefield: the model that predicts, on either backend.
@@ -43,6 +45,7 @@ class GaqCalculator(Calculator):
     def __init__(self, forcefield: "ForceField | NativeForceField") -> None:
         super().__init__()
         self.forcefield = forcefield
+        self.extrapolation = Extrapolation(forcefield)
 
     @property
     def backend(self) -> str:
@@ -71,6 +74,7 @@ class GaqCalculator(Calculator):
                                   f"{current.pbc.tolist()}; set atoms.pbc = True and a cell, or do not ask for stress")
         graph = self.forcefield.graph(geometry_of(current))
         prediction = checked_prediction(lambda given: self.forcefield.predict(given, stress=wants_stress), graph)
+        self.extrapolation.look(graph)
         energy = prediction.energy.item()
         results: dict[str, Any] = {"energy": energy, "free_energy": energy, "forces": prediction.forces.cpu().numpy()}
         if prediction.atom_energies is not None:
@@ -83,3 +87,4 @@ class GaqCalculator(Calculator):
         """Take results for `atoms` that came from elsewhere, so that they are not computed again."""
         self.atoms = atoms.copy()
         self.results = {"energy": energy, "free_energy": energy, "forces": forces.copy()}
+        self.extrapolation.look(self.forcefield.graph(geometry_of(atoms)))

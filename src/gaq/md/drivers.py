@@ -19,6 +19,8 @@ from gaq.engine.dynamics import Bath, NativeDynamics, State
 from gaq.engine.native import NativeForceField
 from gaq.errors import ConfigError, DataError, GaqError, Interrupted, did_you_mean
 from gaq.md.calculator import GaqCalculator
+from gaq.md.extrapolation import Extrapolation
+from gaq.md.identity import run_identity
 from gaq.md.trajectory import Frame, Sample, Trajectory
 from gaq.metrics.conservation import Drift, energy_drift
 from gaq.structure import Structure
@@ -66,6 +68,9 @@ class MDResult:
         backend: what computed: "engine (avx512)", "torch", or the name of an ASE calculator.
         most_clipped: the quantizer that clipped the largest share of its values in all steps of this call, and that share;
             None for models without codes, and where another backend computed.
+        extrapolation: in how many of the structures looked at atoms were nearer than training saw them, and how near;
+            looked at are the frames of this call where the engine takes the steps, else the structures of all steps. None
+            for other calculators.
     """
 
     ensemble: str
@@ -82,6 +87,7 @@ class MDResult:
     trajectory: Path | None
     backend: str
     most_clipped: tuple[str, float] | None
+    extrapolation: Extrapolation | None = None
 
     def to_results(self, name: str, recipe: str) -> dict[str, Any]:
         """Return the entry of `results.json` for this run, energies in meV/atom relative to the first."""
@@ -121,14 +127,15 @@ def run_md(
         forcefield: force field, or any ASE calculator.
         structure: start.
         ensemble: "nve" or "nvt".
-        temperature_K: K; of the momenta that are drawn for the start, and in NVT of the bath. None starts from the momenta of
-            `structure`, with a bath of 300 K; where it has none, they are drawn at 300 K.
+        temperature_K: K; of the momenta that are drawn for the start, and in NVT of the bath. None starts from the momenta
+            of `structure`, with a bath of 300 K; where it has none, they are drawn at 300 K.
         timestep_fs: fs.
         steps: total number of steps, those before a restart included.
         every: steps between frames and calls of `progress`.
         out: trajectory in extended XYZ, or None.
         seed: of the momenta and of the Langevin noise.
-        resume: go on from the last frame of `out`, where it exists.
+        resume: go on from the last frame of `out`, where it exists: with the model and the settings it was made with, which
+            it holds.
         friction_per_ps: Langevin friction in 1/ps.
         progress: called after each frame.
         backend: "engine", "torch", or "auto", the engine where it computes this force field; another ASE calculator goes
@@ -156,7 +163,8 @@ def run_md(
     if drawn:
         _draw_momenta(atoms, temperature_K, seed)
     atoms.calc = _calculator(forcefield, backend)
-    settings = {"ensemble": ensemble, "timestep_fs": repr(float(timestep_fs))}
+    settings = run_identity(atoms.calc, ensemble=ensemble, temperature_K=temperature_K, friction_per_ps=friction_per_ps,
+                            timestep_fs=timestep_fs, seed=seed)
     dynamics = _dynamics(atoms, structure, freedom, ensemble, temperature_K, timestep_fs, friction_per_ps, seed)
     atoms.get_forces()  # a structure that the force field cannot take fails here, before any file is made
     with nullcontext() if out is None else Trajectory(out, structure, settings, resume) as trajectory:
@@ -233,7 +241,7 @@ class _Run:
             ms_per_step=1000.0 * float(np.median(self.seconds)) if self.seconds else 0.0,
             final=structure_of(self.atoms), trajectory=None if self.trajectory is None else self.trajectory.path,
             backend=getattr(self.atoms.calc, "backend", type(self.atoms.calc).__name__),
-            most_clipped=_most_clipped(self.atoms.calc))
+            most_clipped=_most_clipped(self.atoms.calc), extrapolation=getattr(self.atoms.calc, "extrapolation", None))
 
     def _block(self, count: int) -> None:
         begin = time.perf_counter()

@@ -8,8 +8,10 @@ nothing happens, to the last bit.
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from ase.data import covalent_radii
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gaq.errors import ModelFileError
@@ -83,8 +85,19 @@ def pair_table(closest: Tensor, species: Sequence[int], cutoff: float) -> Tensor
     on = ONSET * torch.where(closest < cutoff, distance, bond).clamp_max(cutoff)
     inner = torch.minimum((INNER * on).clamp_min(LEAST), NARROWEST * on)
     powers = charges**SCREENING_POWER
-    return torch.stack([on, inner, COULOMB * charges[:, None] * charges,
+    return torch.stack([on, inner, COULOMB * (charges[:, None] * charges),
                         (powers[:, None] + powers) / (SCREENING_LENGTH * BOHR)])
+
+
+def nearest_known(closest: Tensor, species: Sequence[int], cutoff: float) -> NDArray[np.float64]:
+    """Return the distance below which a pair of atomic numbers was not seen, Å, shape (largest + 1, largest + 1).
+
+    It is r_on; and 0.95 of the cutoff for a pair that training never saw within the cutoff. Arguments as for `pair_table`.
+    """
+    known = torch.where(closest < cutoff, pair_table(closest, species, cutoff)[0], ONSET * cutoff)
+    whole = np.zeros((max(species) + 1,) * 2)
+    whole[np.ix_(species, species)] = known.cpu().numpy()
+    return whole
 
 
 def seen_distances(distances: Tensor, on: Tensor, inner: Tensor) -> Tensor:

@@ -185,8 +185,10 @@ class Transformer(nn.Module):
     @torch.no_grad()
     def learn_energies(self, graphs: Iterable[Graph]) -> None:
         """Take the range of the network's outputs for each species from graphs."""
-        said = [(self.index_of[graph.species], self.outputs(graph, self.geometry(graph, edge_vectors(graph, graph.positions))))
-                for graph in graphs]
+        said = []
+        for graph in graphs:
+            geometry = self.geometry(graph, edge_vectors(graph, graph.positions))
+            said.append((self.index_of[graph.species], self.outputs(graph, geometry)))
         species, outputs = (torch.cat(parts) for parts in zip(*said, strict=True))
         for index in species.unique().tolist():
             self.energy_range[index] = torch.stack(torch.aminmax(outputs[species == index]))

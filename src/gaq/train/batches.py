@@ -76,8 +76,8 @@ def labelled_graphs(structures: Sequence[Structure], cutoff: float, device: str)
 def completed(graphs: Sequence[Graph], stress: bool = False) -> list[Graph]:
     """Return graphs that all have the same labels, for batches of one shape: a label that is missing is 0, with weight 0.
 
-    The weights of each label are scaled to an average of 1 over all graphs, that of forces over all atoms, so that the loss is
-    a mean over what is labelled, w ← w / mean w; where every graph has the same labels and the same weight, they are left out.
+    The weights of each label are scaled to an average of 1 over all graphs (of forces: over all atoms), so that the loss is
+    a mean over what is labelled; where every graph has the same labels and the same weight, they are left out.
 
     Args:
         graphs: of one structure each.
@@ -127,8 +127,8 @@ def fit_offsets(structures: Sequence[Structure], species: tuple[int, ...], given
         offsets[free] = np.linalg.lstsq(roots[:, None] * counts[:, free], left, rcond=None)[0]
     bound = (energies - counts @ offsets) / counts.sum(axis=1)
     if given and np.abs(bound).max() > STRONGEST_BINDING:
-        raise DataError(f"the atomic energies leave {bound[np.abs(bound).argmax()]:.4g} eV per atom for bonds, where matter has "
-                        f"less than {STRONGEST_BINDING:g}; they must come from the method of the energies, in eV")
+        raise DataError(f"the atomic energies leave {bound[np.abs(bound).argmax()]:.4g} eV per atom for bonds, more than "
+                        f"{STRONGEST_BINDING:g}, which no matter has; they must come from the energies' own method, in eV")
     return torch.from_numpy(offsets)
 
 

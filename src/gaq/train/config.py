@@ -1,19 +1,24 @@
 """Training configuration: a YAML file checked by a strict schema, with overrides from the command line."""
 
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from ase.data import chemical_symbols
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from gaq.data import KeyMap
 from gaq.errors import ConfigError, did_you_mean
 from gaq.nn.model import ModelShape
+from gaq.reading import parse_yaml, read_text
+from gaq.threads import MOST_THREADS
+
+MOST = 10**12  # of anything that is counted
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _by_symbol(given: Any) -> Any:
@@ -32,8 +37,8 @@ def _by_symbol(given: Any) -> Any:
         if str(element).isdecimal() and 1 <= int(element) < len(chemical_symbols):
             symbol = chemical_symbols[int(element)]
         if symbol not in chemical_symbols[1:]:
-            raise ValueError(f"{element!r} is no element{did_you_mean(str(element), chemical_symbols[1:])}; give symbols such "
-                             "as H, or atomic numbers")
+            near = did_you_mean(str(element), chemical_symbols[1:])
+            raise ValueError(f"{element!r} is no element{near}; give symbols such as H, or atomic numbers")
         if symbol in energies:
             raise ValueError(f"{symbol} is given twice")
         energies[symbol] = energy
@@ -42,6 +47,12 @@ def _by_symbol(given: Any) -> Any:
 
 def _listed(given: Any) -> Any:
     return [given] if isinstance(given, str) else given
+
+
+def _path(given: str) -> str:
+    if not given.strip() or "\0" in given:
+        raise ValueError("must be the path of a folder, without the character NUL")
+    return given
 
 
 Sources = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
@@ -56,8 +67,8 @@ class DataConfig(_Strict):
         frames: how many of them to take, at random; None for all.
         validation: other sources for validation; None holds `validation_frames` out of the training frames.
         validation_frames: number of frames the best model is chosen by.
-        energy_key, forces_key, stress_key, weight_key, energy_unit, length_unit: how the labels are named and what they are in;
-            see `KeyMap`. None, or "none", where there are no such labels. Frames with weight 0 are left out.
+        energy_key, forces_key, stress_key, weight_key, energy_unit, length_unit: how the labels are named and what they are
+            in; see `KeyMap`. None, or "none", where there are no such labels. Frames with weight 0 are left out.
         atomic_energies: energies of isolated atoms in eV, by symbol; those of elements that are neither here nor among the
             isolated atoms of the sources are fitted.
         allow_more_than_1000: train on more than 1,000 frames of rMD17, against its authors' advice.
@@ -102,22 +113,22 @@ class Optimization(_Strict):
             long runs on frames of one number of atoms.
     """
 
-    steps: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1, le=MOST)
     minutes: float | None = Field(default=None, gt=0)
-    batch_size: int = Field(default=5, ge=1)
-    learning_rate: float = Field(default=2e-3, gt=0)
+    batch_size: int = Field(default=5, ge=1, le=MOST)
+    learning_rate: float = Field(default=2e-3, gt=0, le=10)
     final_rate: float = Field(default=0.01, ge=0, le=1)
-    warmup_steps: int = Field(default=200, ge=0)
+    warmup_steps: int = Field(default=200, ge=0, le=MOST)
     weight_decay: float = Field(default=1e-5, ge=0)
     ema: float = Field(default=0.999, ge=0, lt=1)
     energy_weight: float = Field(default=0.02, ge=0)
     forces_weight: float = Field(default=1.0, ge=0)
     stress_weight: float = Field(default=0.0, ge=0)
     clip: float = Field(default=10.0, gt=0)
-    validate_every: int = Field(default=500, ge=1)
-    checkpoint_every: int = Field(default=500, ge=1)
-    patience: int | None = Field(default=None, ge=1)
-    seed: int = 0
+    validate_every: int = Field(default=500, ge=1, le=MOST)
+    checkpoint_every: int = Field(default=500, ge=1, le=MOST)
+    patience: int | None = Field(default=None, ge=1, le=MOST)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     compile: Literal["auto", "always", "never"] = "auto"
 
     @model_validator(mode="after")
@@ -125,6 +136,10 @@ class Optimization(_Strict):
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give either steps or minutes")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a run that goes on must have in common with the one before: all but how long it lasts."""
+        return self.model_dump(exclude={"steps", "minutes", "patience", "checkpoint_every"})
 
 
 LOW_BIT = Optimization(steps=6000, learning_rate=7e-4, energy_weight=0.2, warmup_steps=100, validate_every=200, ema=0.9)
@@ -147,9 +162,9 @@ class TrainConfig(_Strict):
     model: ModelShape = ModelShape()
     optimization: Optimization
     start: str | None = None
-    out: str
+    out: Annotated[str, Field(min_length=1), AfterValidator(_path)]
     device: str = "cpu"
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=MOST_THREADS)
 
     @model_validator(mode="after")
     def _one_zero(self) -> "TrainConfig":
@@ -165,10 +180,8 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> TrainCo
         ConfigError: no such file, not YAML, an unknown key (with a suggestion), a value out of range.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        data = parse_yaml(read_text(path, ConfigError, "give the path of a configuration"))
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping with the keys {', '.join(TrainConfig.model_fields)}")
@@ -197,7 +210,7 @@ def _first(error: ValidationError) -> str:
         for part in detail["loc"][:-1]:
             fields = fields[str(part)].annotation.model_fields
         return f"unknown key {place!r}{did_you_mean(str(detail['loc'][-1]), fields)}; keys are {', '.join(fields)}"
-    return f"{place}: {detail['msg']}" + (f" (given {detail['input']!r})" if detail["type"] != "missing" else "")
+    return f"{place}: {detail['msg']}" + (f" (given {reprlib.repr(detail['input'])})" if detail["type"] != "missing" else "")
 
 
 def _override(data: dict[str, Any], override: str) -> None:
@@ -210,7 +223,7 @@ def _override(data: dict[str, Any], override: str) -> None:
         if not isinstance(data, dict):
             raise ConfigError(f"--set {override}: {parent!r} is a value, not a group of keys")
     try:
-        data[last] = yaml.safe_load(text)
+        data[last] = parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not YAML") from error
     if last in ("minutes", "steps"):

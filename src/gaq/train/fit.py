@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -35,9 +35,13 @@ CALIBRATION_FRAMES = 64
 def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progress: None) -> ForceField:
     """Train a float force field, from scratch or on from another, and write it to `config.out`/model.safetensors.
 
+    Without `resume`, files of an earlier run in the folder are replaced (the command line asks first). A finished run is
+    extended by `resume` with more `steps` or `minutes`: it goes on at the rate that the cosine of the new length has there.
+
     Raises:
         DataError, ConfigError: bad sources or settings, before any work is done.
-        Interrupted: Ctrl-C; `resume=True` goes on exactly where it stopped.
+        Interrupted: Ctrl-C or SIGTERM; `resume=True` goes on exactly where it stopped.
+        OutputError: another process trains in the folder.
     """
     data = select(config)
     torch.manual_seed(config.optimization.seed)
@@ -47,15 +51,19 @@ def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progr
     model.to(config.device)
     folder, cutoff = Path(config.out), model.config.cutoff
     training = labelled_graphs(data.training, cutoff, config.device)
+    model.learn_distances(training, more=True)
+    model.energy_range.zero_()  # nothing levels off while it learns
     known = {chemical_symbols[z]: energy for z, energy in data.atomic_energies.items()} if config.start is None else {}
     if known:  # what the network says of bonds at first is wrong by their energy, which the offsets do not hold
         centre_energies(model, training, offsets=False)
     loop = Loop(model, training, labelled_graphs(data.validation, cutoff, config.device),
                 config.optimization, Schedule(scalars_only=0.0), folder,
-                _identity(config.model_dump(exclude={"out", "device", "threads"}), data.frames, known), watch,
+                _identity(config.model_dump(exclude={"out", "device", "threads", "optimization"}),
+                          config.optimization.identity(), data.frames, known), watch,
                 Workers.from_environment(config.device))
     progress = loop.run(resume)
     centre_energies(model, training, offsets=not known)
+    model.learn_energies(batched(training))
     made = {"training_frames": len(data.training), "labels": _labels(data.training), "atomic_energies": known}
     provenance = _provenance(config.model_dump(), data.frames, progress, config.device) | made
     forcefield = frozen(model, RECIPES["fp32"], provenance)
@@ -119,13 +127,16 @@ def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Stru
     model = prepare(teacher, recipe, calibration_batches(forcefield, training)).requires_grad_(True)
     progress = None
     if settings:
+        model.energy_range.zero_()  # nothing levels off while it learns
         labelled = labelled_graphs(training, forcefield.cutoff, device)
         loop = Loop(model, lessons(training, labelled, forcefield, recipe.schedule, settings.seed),
                     labelled_graphs(validation, forcefield.cutoff, device), settings, recipe.schedule,
-                    Path(folder) if folder else None, _identity(recipe, settings, frames, forcefield.provenance), watch,
+                    Path(folder) if folder else None,
+                    _identity(recipe, settings.identity(), frames, forcefield.sha256), watch,
                     Workers.from_environment(device))
         progress = loop.run(resume)
         centre_energies(model, labelled)
+        model.learn_energies(batched(labelled))
     used = {"recipe": recipe.name, "optimization": settings.model_dump() if settings else None}
     provenance = _provenance(used, frames, progress, device) | {"float": forcefield.provenance}
     return frozen(model, recipe, provenance)
@@ -167,6 +178,11 @@ def taught(graph: Graph, said: Prediction, share: float) -> Graph:
     return replace(graph, energy=mixed(graph.energy, said.energy), forces=mixed(graph.forces, said.forces))
 
 
+def batched(graphs: Sequence[Graph]) -> Iterator[Graph]:
+    """Return all graphs, 16 at a time."""
+    return (collate(graphs[k : k + 16]) for k in range(0, len(graphs), 16))
+
+
 @torch.no_grad()
 def centre_energies(model: Transformer, graphs: Sequence[Graph], offsets: bool = True) -> None:
     """Remove the mean energy error per atom over the frames that have an energy.
@@ -174,15 +190,14 @@ def centre_energies(model: Transformer, graphs: Sequence[Graph], offsets: bool =
     Args:
         model: changed.
         graphs: of one structure each; they count by their weight.
-        offsets: whether the elements' energies take it up, or the last bias of the network, where those are of isolated atoms.
+        offsets: whether the elements' energies take it up, or, where those are of isolated atoms, the last bias.
     """
     model.eval()
     graphs = [graph for graph in graphs if graph.energy is not None]
     if not graphs:
         return
     residual = atoms = 0.0
-    for k in range(0, len(graphs), 16):
-        batch = collate(graphs[k : k + 16])
+    for batch in batched(graphs):
         assert batch.energy is not None  # for mypy: all have one
         weights = torch.ones_like(batch.energy) if batch.weights is None else batch.weights[:, 0]
         residual += float((weights * (batch.energy - model(batch).energy)).sum())
@@ -201,7 +216,9 @@ def _identity(*parts: Any) -> str:
             return part.fingerprint
         if hasattr(part, "model_dump_json"):
             return part.model_dump_json()
-        return json.dumps(part, sort_keys=True, default=str) if isinstance(part, dict) else str(len(part))
+        if isinstance(part, (dict, str)):
+            return json.dumps(part, sort_keys=True, default=str)
+        return Frames(tuple(part), "").fingerprint
     return hashlib.sha256("\n".join(text(p) for p in parts).encode()).hexdigest()
 
 

@@ -14,8 +14,8 @@ def loss(model: Callable[..., Prediction], batch: Batch, weights: Tensor) -> Ten
 
         L = w_E mean ΔE² + w_F mean |ΔF|² + w_L mean |F(R G) - R F(G)|² + w_S mean |V Δσ / N|²
 
-    Means are over the whole batch, also where a process computes a share of it: shares add up to L. Squares are multiplied by
-    the weights of their structures, which are 1 on average (`gaq.train.batches.completed`).
+    Means are over the whole batch, also where a process computes a share of it: shares add up to L. Squares are multiplied
+    by the weights of their structures, which are 1 on average (`gaq.train.batches.completed`).
 
     Args:
         model: called as `Transformer.forward`.
@@ -47,7 +47,7 @@ def loss(model: Callable[..., Prediction], batch: Batch, weights: Tensor) -> Ten
 
 
 def _weighted(graph: Graph, label: int, squares: Tensor) -> Tensor:
-    """Multiply squared errors (B, ...) or (N, 3) by the weights of their structures for a label: 0 energy, 1 forces, 2 stress."""
+    """Multiply squared errors by the weights of their structures for a label: 0 energy (B,), 1 forces (N, 3), 2 stress."""
     if graph.weights is None:
         return squares
     weights = graph.weights[:, label]

@@ -18,7 +18,7 @@ class Selection:
     Args:
         frames: all that were taken from the sources; isolated atoms and frames of weight 0 are not among them.
         training, validation: disjoint, or validation from other sources.
-        atomic_energies: of isolated atoms, in eV, by atomic number; of the elements of `training` for which they are known.
+        atomic_energies: of isolated atoms, in eV, by atomic number, for elements of `training`.
     """
 
     frames: Frames
@@ -88,8 +88,8 @@ def split(frames: Frames, held_out: int, seed: int) -> tuple[Frames, Frames]:
     seen = {z for i in order[held_out:] for z in frames[int(i)].species.tolist()}
     held = [i for i in order[:held_out] if seen.issuperset(frames[int(i)].species.tolist())]
     if not held:
-        raise DataError(f"each of the {held_out} frames of {frames.source} that were drawn for validation has an element that "
-                        "no other frame has; raise data.validation_frames, or give data.validation")
+        raise DataError(f"each of the {held_out} frames of {frames.source} that were drawn for validation has an element "
+                        "that no other frame has; raise data.validation_frames, or give data.validation")
     return frames.subset(sorted(set(order) - set(held))), frames.subset(sorted(held))
 
 
@@ -103,11 +103,11 @@ def check_labels(training: Frames, validation: Frames, settings: Optimization) -
     for frames in (training, validation):
         for index, frame in enumerate(frames):
             if frame.energy is None and frame.forces is None:
-                raise DataError(f"{frames.place(index)} has no reference energy and no forces; training needs one of them in "
-                                "every frame: remove the frame, or give it weight 0")
+                raise DataError(f"{frames.place(index)} has no reference energy and no forces; training needs one of them "
+                                "in every frame: remove the frame, or give it weight 0")
     if all(frame.energy is None for frame in training):
-        raise DataError(f"no training frame of {training.source} has a reference energy, without which energies have no zero; "
-                        "name it with energy_key")
+        raise DataError(f"no training frame of {training.source} has a reference energy, without which energies have no "
+                        "zero; name it with energy_key")
     if settings.stress_weight and all(frame.stress is None for frame in training):
         raise ConfigError(f"optimization.stress_weight is {settings.stress_weight:g}, but no training frame of "
                           f"{training.source} has a stress and a periodic cell; name it with data.stress_key")
@@ -115,5 +115,5 @@ def check_labels(training: Frames, validation: Frames, settings: Optimization) -
     for what, frames in (("training", training), ("validation", validation)):
         there = [name for name in weights if any(getattr(frame, name) is not None for frame in frames)]
         if not any(weights[name] for name in there):
-            raise ConfigError(f"the {what} frames of {frames.source} have {' and '.join(there)} alone, which have weight 0 in "
-                              f"the loss; raise optimization.{there[0]}_weight")
+            raise ConfigError(f"the {what} frames of {frames.source} have {' and '.join(there)} alone, which the loss "
+                              f"gives weight 0; raise optimization.{there[0]}_weight")

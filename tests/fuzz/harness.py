@@ -135,13 +135,11 @@ def _processor_seconds(process: int | None) -> float:
 
 def _try_all(kind: str, seed: int, numbers: range, folder: Path, parent: Connection) -> None:
     """The child: try cases one after the other and say of each what became of it."""
-    import torch
-
+    os.environ["OMP_NUM_THREADS"] = "1"  # before anything reads it
     from gaq.errors import GaqError
 
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    torch.set_num_threads(1)
     try_case = importlib.import_module(f"tests.fuzz.{kind}").try_case
     resource.setrlimit(resource.RLIMIT_AS, (_pages(0) + ROOM, resource.RLIM_INFINITY))
     parent.send("ready")

@@ -85,6 +85,7 @@ def model(help: str = "Model file (.safetensors), or the folder of a run.") -> A
 
 
 Model = Annotated[Path, model()]
+FloatModel = Annotated[Path, model("Float (FP32) model file (.safetensors), or the folder of a run.")]
 Data = Annotated[str, typer.Option("--data", metavar="SRC", help=f"Reference frames: {SOURCES}.")]
 Seed = Annotated[int, number("--seed", "Start of the random numbers.", least=0)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]

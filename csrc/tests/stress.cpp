@@ -95,6 +95,32 @@ void compute(const std::vector<char>& blob, const std::vector<int64_t>& known) {
     }
 }
 
+// However near two atoms are, they are driven apart by finite forces; nearer than the tables begin, they are at one place.
+void approach(const std::vector<char>& blob, const std::vector<int64_t>& known) {
+    for (const char* isa : {"scalar", "avx2", "avx512"}) {
+        gaq_status status;
+        gaq_engine* e = make(blob, isa, 1, &status);
+        if (status == GAQ_NO_SUCH_ISA) continue;
+        for (int64_t z : known) {
+            const int64_t species[2] = {known[0], z}, centers[2] = {0, 1}, neighbours[2] = {1, 0};
+            expect(gaq_engine_set_graph(e, 2, species, 2, centers, neighbours, nullptr) == GAQ_OK, "a pair is a graph");
+            double before = INFINITY;
+            for (double r = 0.051; r < 0.5; r *= 1.1) {
+                const double x[6] = {0, 0, 0, 0.6 * r, 0, 0.8 * r};
+                double energy[2], force[6], virial[18];
+                expect(gaq_engine_compute(e, x, energy, force, virial) == GAQ_OK, "a near pair has an energy");
+                expect(force[3] > 0 && force[5] > 0 && force[0] < 0, "near atoms are driven apart");
+                expect(energy[0] + energy[1] < before, "the energy falls as atoms part");
+                before = energy[0] + energy[1];
+            }
+            const double x[6] = {0, 0, 0, 0.04, 0, 0};
+            double energy[2];
+            expect(gaq_engine_compute(e, x, energy, nullptr, nullptr) == GAQ_OVERLAP, "atoms at one place are refused");
+        }
+        gaq_engine_destroy(e);
+    }
+}
+
 // Threads on one engine, which takes one call at a time, and on engines of their own.
 void threads(const std::vector<char>& blob, const std::vector<int64_t>& known) {
     const Drop drop(70, 3, known);
@@ -155,6 +181,7 @@ int main(int argc, char** argv) {
         expect(!known.empty(), "the blob is read");
         if (known.empty()) break;
         compute(blob, known);
+        approach(blob, known);
         threads(blob, known);
         failing_run(blob, known);
     }

@@ -3,18 +3,13 @@
 import copy
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
-from engines import SETS, on_engine
-from tiny import calibration, cluster, crystal, float_model, forcefield
+from engines import on_engine
+from tiny import cluster, forcefield
 
-from gaq.engine.dynamics import Bath, NativeDynamics
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField
-from gaq.quant.vectors import Components
-from gaq.recipe import RECIPES
-from gaq.transform import freeze, prepare
 
 
 def changed(field: ForceField, change: Callable[[dict[str, torch.Tensor]], None]) -> ForceField:

@@ -10,7 +10,6 @@ import typer
 from gaq.cli import options
 from gaq.cli.terminal import Unit, meter, show
 from gaq.errors import ConfigError
-from gaq.threads import MOST_THREADS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

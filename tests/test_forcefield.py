@@ -1,7 +1,6 @@
 """A model file gives back the model, or one clear error; a prediction is finite, or one clear error."""
 
 import errno
-import json
 import os
 import pickle
 import shutil
@@ -14,37 +13,23 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
 from safetensors.torch import save_file
+from sealing import contents, rewrite
 from tiny import SHAPES, calibration, cluster, crystal, forcefield, named, predict
 
 from gaq.errors import GaqError, ModelFileError, OutputError, SpeciesError, StructureError
-from gaq.forcefield import FORMAT_VERSION, ForceField, _digest, load
+from gaq.forcefield import FORMAT_VERSION, ForceField, load
 from gaq.graph import build_graph
 from gaq.nn.model import ModelConfig, Transformer
 from gaq.recipe import RECIPES
 from gaq.structure import Structure
-from gaq.transform import build
+from gaq.transform import freeze, prepare
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "model.safetensors"
     forcefield("robust", "w4a8").save(path)
-    return path
-
-
-def contents(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
-    with safe_open(path, framework="pt") as source:
-        return json.loads(source.metadata()["gaq"]), {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118
-
-
-def rewrite(path: Path, header: object, state: dict[str, torch.Tensor]) -> Path:
-    """A file whose checksum is right, whatever it holds."""
-    if isinstance(header, dict):
-        bare = {key: value for key, value in header.items() if key != "sha256"}
-        header = bare | {"sha256": _digest(bare, state)}
-    save_file(state, path, metadata={"gaq": json.dumps(header)})
     return path
 
 
@@ -67,7 +52,8 @@ def test_low_bit_files_are_small(tmp_path: Path) -> None:
     config = ModelConfig(species=(1, 6, 7, 8))
     sizes = {}
     for name in ("fp32", "w4", "w4a8", "w8a8"):
-        field = ForceField(build(config, RECIPES[name], frozen=True), RECIPES[name])
+        model = Transformer(config)
+        field = ForceField(freeze(prepare(model, RECIPES[name], [calibration()])), RECIPES[name])
         field.save(tmp_path / name)
         sizes[name] = sum(field.stored_bytes().values())
         on_disk = (tmp_path / name).stat().st_size
@@ -213,7 +199,7 @@ def test_codes_outside_of_their_format_are_refused(saved: Path, tmp_path: Path) 
     name = next(n for n in state if n.startswith("attention.0.query") and n.endswith(".packed"))
     broken = state | {name: torch.full_like(state[name], 0x88)}  # -8 in a format of -7..7
     with pytest.raises(ModelFileError, match="below the smallest code"):
-        load(rewrite(tmp_path / "odd", header, broken)).predict(calibration())
+        load(rewrite(tmp_path / "odd", header, broken))
 
 
 def test_a_full_disk_keeps_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,9 +158,9 @@ void Engine::allocate(int atoms, int pairs, int tasks) {
 
 template <class Phase>
 void Engine::over_atoms(const Phase& phase) {
-    const int atoms = job_.plan.atoms, blocks = (atoms + BLOCK - 1) / BLOCK;
-    crew_.share(blocks, alone_, [&](int block, int thread) {
-        phase(block * BLOCK, std::min(atoms, (block + 1) * BLOCK), scratch_[size_t(thread)]);
+    const Plan& plan = job_.plan;
+    crew_.share(plan.blocks, alone_, [&](int block, int thread) {
+        phase(plan.block[block], plan.block[block + 1], scratch_[size_t(thread)]);
     });
 }
 

@@ -5,7 +5,7 @@
 
 namespace gaq {
 
-constexpr int BLOCK = 32;          // atoms that are worked on together: their features stay in the second-level cache
+constexpr int BLOCK = 32;          // most atoms that are worked on together: their features stay in the second-level cache
 constexpr int TOGETHER = 4;        // pairs that are worked on together
 
 struct Pair {                      // i and j with r = x_j - x_i + offset; `back` is 0 where only j acts on i
@@ -19,11 +19,12 @@ struct Task {                      // pairs between two blocks of atoms; tasks o
 };
 
 struct Plan {                      // made once for a graph
-    int atoms, pairs, tasks, rounds;
+    int atoms, pairs, blocks, tasks, rounds;
     const int32_t* species;        // (atoms,) index
     const int32_t* numbers;        // (atoms,) atomic number
     const Pair* pair;
     const double* offsets;
+    const int32_t* block;          // (blocks + 1,) first atom of each
     const Task* task;              // into pair
     const int32_t* round;          // (rounds + 1,) into task
 };

@@ -1,4 +1,4 @@
-// Native tests for sanitizers: every instruction set, threads, dynamics, and a fuzzer of the blob reader, on the blobs given.
+// Native tests for sanitizers: every instruction set, threads and dynamics, on the blobs given.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -52,15 +52,6 @@ gaq_engine* make(const std::vector<char>& blob, const char* isa, int threads, ga
     const gaq_status found = gaq_engine_create(blob.data(), blob.size(), isa, threads, &engine, why, sizeof why);
     if (status) *status = found;
     return engine;
-}
-
-uint32_t crc32(const unsigned char* data, size_t bytes) {
-    uint32_t c = 0xFFFFFFFFu;
-    while (bytes--) {
-        c ^= *data++;
-        for (int k = 0; k < 8; ++k) c = c & 1 ? 0xEDB88320u ^ (c >> 1) : c >> 1;
-    }
-    return ~c;
 }
 
 std::vector<int64_t> known_species(const std::vector<char>& blob) {
@@ -128,33 +119,6 @@ void approach(const std::vector<char>& blob, const std::vector<int64_t>& known) 
     }
 }
 
-void fuzz(const std::vector<char>& blob, const std::vector<int64_t>& known, int trials) {
-    const Drop drop(5, 1, known);
-    std::mt19937 random(7);
-    int accepted = 0;
-    for (int n = 0; n < trials; ++n) {
-        std::vector<char> changed = blob;
-        for (unsigned k = 0; k <= random() % 4; ++k) {
-            const size_t reach = n % 2 ? changed.size() : std::min<size_t>(changed.size(), 16384);
-            changed[random() % reach] = char(random());
-        }
-        if (n % 7 == 0) changed.resize(random() % changed.size());
-        if (changed.size() >= 64) {
-            const uint64_t bytes = changed.size();
-            if (n % 3) std::memcpy(&changed[16], &bytes, 8);
-            const uint32_t sum = crc32(reinterpret_cast<unsigned char*>(changed.data()) + 64, changed.size() - 64);
-            std::memcpy(&changed[24], &sum, 4);
-        }
-        gaq_engine* e = make(changed, nullptr, 1);
-        if (!e) continue;
-        ++accepted;
-        std::vector<double> energy(5), force(15);
-        if (drop.set(e) == GAQ_OK) gaq_engine_compute(e, drop.x.data(), energy.data(), force.data(), nullptr);
-        gaq_engine_destroy(e);
-    }
-    std::printf("fuzz: %d of %d mutations accepted\n", accepted, trials);
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -166,7 +130,6 @@ int main(int argc, char** argv) {
         if (known.empty()) break;
         compute(blob, known);
         approach(blob, known);
-        fuzz(blob, known, 600);
     }
     std::printf(failures || argc < 2 ? "%d failures\n" : "ok\n", failures);
     return failures || argc < 2;

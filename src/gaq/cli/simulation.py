@@ -1,5 +1,6 @@
 """`gaq md`: molecular dynamics."""
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from gaq.cli.terminal import meter, say, show, steps_of
 from gaq.errors import ExtrapolationWarning
 
 if TYPE_CHECKING:
+    from gaq.forcefield import ForceField
     from gaq.md.drivers import MDResult
     from gaq.md.extrapolation import Extrapolation
 
@@ -22,28 +24,33 @@ MANY_CLIPPED = 0.05  # of the values of one quantizer; learned steps clip about 
 def md(
     model: options.Model,
     structure: Annotated[str, typer.Argument(metavar="STRUCTURE", help=(
-        "Start: a structure file (its last frame), or a molecule by name, as ethanol."))],
+        f"Start: {options.STRUCTURE}."))],
     out: Annotated[Path, typer.Option("--out", metavar="TRAJECTORY.extxyz", help="Never overwritten.")],
-    ensemble: Annotated[str, typer.Option("--ensemble", help=(
+    ensemble: Annotated[str, typer.Option("--ensemble", metavar="NAME", parser=options.one_of("nve", "nvt"), help=(
         "nve (constant energy) or nvt (constant temperature, Langevin)."))] = "nve",
-    temperature: Annotated[float, typer.Option("--temperature", help="K, of the start and of the bath.")] = 300.0,
+    temperature: Annotated[float | None, typer.Option("--temperature", help=(
+        "K, of the start and of the bath; 300 K, and the momenta in the file where it has them, otherwise."))] = None,
     timestep: Annotated[float, typer.Option("--timestep", help="fs.")] = 0.5,
-    steps: Annotated[int, typer.Option("--steps", help="All steps, those before a restart included.")] = 1000,
-    every: Annotated[int, typer.Option("--every", help="Steps between frames.")] = 10,
+    steps: Annotated[int, options.number("--steps", "All steps, those before a restart included.")] = 1000,
+    every: Annotated[int, options.number("--every", "Steps between frames.")] = 10,
+    file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help=(
+        "Write energies and cost, for `gaq report`."))] = None,
     seed: options.Seed = 0,
     resume: options.Resume = False,
-    backend: Annotated[str, typer.Option("--backend", help=(
-        "engine (native), torch, or auto: the engine where it computes this model."))] = "auto",
+    backend: options.Backend = "auto",
     device: options.Device = "cpu",
     threads: options.Threads = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Run molecular dynamics with a model.
 
-    A run can be stopped with Ctrl-C at any time, and goes on with --resume.
+    A run can be stopped with Ctrl-C or SIGTERM at any time, and goes on with --resume, the same model and settings.
     """
-    from gaq.data.label import structure_from
+    from gaq.data.structures import structure_from
+    from gaq.files import write_atomically
     from gaq.md.drivers import run_md
 
+    options.check_outputs([file], overwrite, [model, structure])
     options.use_threads(threads)
     forcefield = options.load_model(model, device)
     start = structure_from(structure)
@@ -55,6 +62,22 @@ def md(
                         progress=lambda state: told(state.step, state.steps, f"{state.temperature_K:.0f} K"))
     _summary(result)
     show(f"computed by {result.backend}")
+    if file is not None:
+        write_atomically(file, json.dumps(_as_json(result, model, forcefield), allow_nan=False))
+        show(f"wrote {file}")
+
+
+def _as_json(result: "MDResult", model: Path, forcefield: "ForceField") -> dict[str, Any]:
+    """Return what `gaq report` reads."""
+    from importlib.metadata import version
+
+    from gaq.files import sha256
+
+    return {"format": "gaq-md", "format_version": 1, "version": version("gaq"), "model": str(model),
+            "model_sha256": sha256(model), "ensemble": result.ensemble, "steps": result.steps, "backend": result.backend,
+            "formula": result.final.formula, "atoms": len(result.final),
+            "mean_temperature_K": float(result.temperature.mean()),
+            "run": result.to_results(options.short_name(model), forcefield.recipe.name)}
 
 
 def _warn(audit: Any) -> None:

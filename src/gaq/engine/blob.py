@@ -202,11 +202,17 @@ class _Lowering:
             raise _unknown(name, leaf)
         step, input_bits, counter = None, 0, -1
         if inputs is not None:
-            if not isinstance(inputs, InputCodes) or not isinstance(inputs.scale, FixedScale) or not inputs.active:
+            if not isinstance(inputs, InputCodes) or not isinstance(inputs.scale, FixedScale):
                 raise _unknown(name, inputs)
-            step, input_bits, counter = inputs.scale(), inputs.fmt.bits, self._counter(name)
-        bits = self._weights(name, weight, step, name)
-        if step is not None:
+            step = inputs.scale()
+            if inputs.active:
+                input_bits, counter = inputs.fmt.bits, self._counter(name)
+        if step is not None and not input_bits:  # inputs are released: the step that is in the weights comes out again
+            whole, scale = weight(step)  # type: ignore[operator]
+            self.put(f"{name}.weight", whole * scale / step, np.float32)
+        else:
+            bits = self._weights(name, weight, step, name)
+        if input_bits and step is not None:
             columns = weight(step)[0].shape[1]  # type: ignore[operator]
             self.put(f"{name}.step", step.expand(columns), np.float32)
         if leaf.bias is not None:
@@ -234,11 +240,11 @@ class _Lowering:
 
     def _vectors(self, name: str, leaf: torch.nn.Module) -> None:
         degrees = self.model.config.max_degree
-        if isinstance(leaf, VectorQuantizer):
+        if isinstance(leaf, VectorQuantizer) or (isinstance(leaf, QuantizedVectors) and not leaf.active):
             for degree in range(1, degrees + 1):
                 self.put(f"{name}.{degree}.format", [0, 0, 0, 0, 0, -1], np.int32)
             return
-        if not isinstance(leaf, QuantizedVectors) or not leaf.active:
+        if not isinstance(leaf, QuantizedVectors):
             raise _unknown(name, leaf)
         for degree, fmt in enumerate(leaf.formats, start=1):
             self.frames |= fmt.aligned

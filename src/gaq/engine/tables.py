@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gaq.engine.errors import NotLowered
-from gaq.structure import MIN_DISTANCE
+from gaq.lattice import MIN_DISTANCE
 
 TOLERANCE = 3e-7  # of the interpolated values, relative to the largest one of a column
 FAINT = 1e-2  # a column below this share of the largest one is measured against that share

@@ -14,7 +14,7 @@ from ase.data import covalent_radii
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gaq.errors import ConfigError
+from gaq.errors import ModelFileError
 from gaq.graph import Graph
 
 ONSET = 0.95  # of the shortest distance seen: frames that were held out come a little closer than those of training
@@ -55,13 +55,13 @@ def check_training_range(closest: Tensor, energy_range: Tensor, cutoff: float) -
     """Refuse what cannot have been seen in training.
 
     Raises:
-        ConfigError: shortest distances that are not symmetric, or not from 0 (not known) to the cutoff; a range of energies
-            that is not finite, or begins above its end.
+        ModelFileError: shortest distances that are not symmetric, or not from 0 (not known) to the cutoff; a range of
+            energies that is not finite, or begins above its end.
     """
     if not torch.equal(closest, closest.T) or not bool(((closest >= 0) & (closest <= cutoff)).all()):
-        raise ConfigError(f"closest must be symmetric distances from 0 (not known) to the cutoff, {cutoff:g} Å")
+        raise ModelFileError(f"closest must be symmetric distances from 0 (not known) to the cutoff, {cutoff:g} Å")
     if not bool(torch.isfinite(energy_range).all() & (energy_range[:, 0] <= energy_range[:, 1]).all()):
-        raise ConfigError("energy_range must be finite numbers, the least before the largest")
+        raise ModelFileError("energy_range must be finite numbers, the least before the largest")
 
 
 def pair_table(closest: Tensor, species: Sequence[int], cutoff: float) -> Tensor:

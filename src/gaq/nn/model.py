@@ -1,16 +1,18 @@
 """One forward: per-atom energies of a Euclidean transformer; energy, forces and stress around it."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 
+from gaq.errors import ModelFileError
 from gaq.graph import Graph, Prediction
 from gaq.nn.blocks import AttentionBlock, InteractionBlock, Mlp, NeighbourEmbedding
 from gaq.nn.extrapolation import (
     UNKNOWN,
+    check_training_range,
     energy_bounds,
     levelled,
     pair_table,
@@ -22,12 +24,13 @@ from gaq.nn.geometry import Geometry
 from gaq.nn.radial import BASES, CUTOFFS
 from gaq.so3 import MAX_DEGREE, harmonics
 
+MAX_ENERGY = 1e30  # eV; the sum over any number of atoms is finite
 
-class ModelConfig(BaseModel):
-    """Shape of a model; frozen, stored in the model file.
+
+class ModelShape(BaseModel):
+    """Shape of a model but for its species, which come from the data.
 
     Args:
-        species: atomic numbers the model knows, ascending.
         cutoff: Å.
         scalars: F, channels of degree 0.
         vectors: C, channels of each degree 1..max_degree.
@@ -40,18 +43,37 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    species: tuple[int, ...]
-    cutoff: float = Field(default=5.0, gt=0)
-    scalars: int = Field(default=64, ge=1)
-    vectors: int = Field(default=32, ge=1)
+    cutoff: float = Field(default=5.0, ge=1, le=100)
+    scalars: int = Field(default=64, ge=1, le=4096)
+    vectors: int = Field(default=32, ge=1, le=4096)
     max_degree: int = Field(default=2, ge=1, le=MAX_DEGREE)
-    heads: int = Field(default=4, ge=1)
-    layers: int = Field(default=3, ge=1)
-    radial_functions: int = Field(default=16, ge=2)
-    filter_width: int = Field(default=32, ge=1)
+    heads: int = Field(default=4, ge=1, le=64)
+    layers: int = Field(default=3, ge=1, le=64)
+    radial_functions: int = Field(default=16, ge=2, le=512)
+    filter_width: int = Field(default=32, ge=1, le=4096)
     basis: Literal["bessel", "gaussian", "bernstein"] = "bessel"
     envelope: Literal["polynomial", "cosine"] = "polynomial"
     attention: Literal["robust", "so3krates"] = "robust"
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.scalars % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide scalars ({self.scalars})")
+        return self
+
+    def with_species(self, species: tuple[int, ...]) -> "ModelConfig":
+        """Return the configuration of a model of this shape."""
+        return ModelConfig(species=species, **self.model_dump())
+
+
+class ModelConfig(ModelShape):
+    """Shape of a model; frozen, stored in the model file.
+
+    Args:
+        species: atomic numbers the model knows, ascending.
+    """
+
+    species: tuple[int, ...]
 
     @field_validator("species")
     @classmethod
@@ -59,12 +81,6 @@ class ModelConfig(BaseModel):
         if not species or not 1 <= min(species) <= max(species) <= 118 or list(species) != sorted(set(species)):
             raise ValueError(f"species must be different atomic numbers from 1 to 118, ascending, not {species}")
         return species
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> "ModelConfig":
-        if self.scalars % self.heads:
-            raise ValueError(f"heads ({self.heads}) must divide scalars ({self.scalars})")
-        return self
 
 
 class Transformer(nn.Module):
@@ -107,9 +123,16 @@ class Transformer(nn.Module):
         self.register_buffer("energy_offsets", torch.zeros(len(c.species), dtype=torch.float64))
         self.register_buffer("closest", torch.full((len(c.species),) * 2, UNKNOWN, dtype=torch.float64))
         self.register_buffer("energy_range", torch.full((len(c.species), 2), UNKNOWN, dtype=torch.float64))
-        index_of = torch.full((max(c.species) + 1,), -1, dtype=torch.int64)
-        index_of[list(c.species)] = torch.arange(len(c.species))
+        index_of = torch.full((max(c.species) + 1,), -1, dtype=torch.int64, device="cpu")  # known, unlike what is loaded
+        index_of[list(c.species)] = torch.arange(len(c.species), device="cpu")
         self.register_buffer("index_of", index_of, persistent=False)
+
+    def check(self) -> None:
+        """Raise ModelFileError for a unit of energy that is not positive, or energies whose sums are no numbers."""
+        largest = max(float(self.energy_scale), float(self.energy_offsets.abs().max()))
+        if not (self.energy_scale > 0 and largest <= MAX_ENERGY):
+            raise ModelFileError(f"energy_scale must be positive, and it and energy_offsets at most {MAX_ENERGY:.0e} eV")
+        check_training_range(self.closest, self.energy_range, self.config.cutoff)
 
     def geometry(self, graph: Graph, vectors: Tensor) -> Geometry:
         """Turn edge vectors r_ij (E, 3), float64, into what the layers need, in the dtype of the weights.
@@ -176,7 +199,7 @@ class Transformer(nn.Module):
             F_i = -∂E/∂x_i,   σ_ab = (1/V) ∂E/∂ε_ab  for  x -> (1 + ε) x
 
         Args:
-            stress: also differentiate by a symmetric strain; needs a cell.
+            stress: also differentiate by a symmetric strain; 0 where there is no cell.
             differentiable: keep the graph, so that a loss on the forces can be differentiated by the weights.
         """
         with torch.enable_grad():
@@ -195,7 +218,8 @@ class Transformer(nn.Module):
         if stress:
             symmetric = 0.5 * (gradients[1] + gradients[1].mT)
             volume = torch.linalg.det(graph.cell).abs()[:, None, None]
-            prediction = Prediction(energy, -gradients[0], atoms, symmetric / volume)
+            bounded = torch.where(volume > 0, volume, torch.inf)
+            prediction = Prediction(energy, -gradients[0], atoms, symmetric / bounded)
         return prediction if differentiable else prediction.mapped(Tensor.detach)
 
 

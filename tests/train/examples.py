@@ -83,6 +83,7 @@ def model(given: Frames, seed: int = 0) -> Transformer:
     made = Transformer(ModelConfig(species=SPECIES, **SHAPE))
     made.energy_offsets.copy_(fit_offsets(given, SPECIES))
     made.energy_scale.fill_(force_scale(given))
+    made.learn_distances(graphs(given))
     return made
 
 

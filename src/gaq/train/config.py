@@ -155,7 +155,7 @@ class TrainConfig(_Strict):
         start: a float model file to go on from; its shape, offsets and scale then stand, and `model` is not looked at.
         out: folder of the run: model.safetensors, checkpoint.safetensors, log.csv, TensorBoard events.
         device: "cpu", "cuda", ...
-        threads: CPU threads; None leaves PyTorch's choice.
+        threads: CPU threads, at most 256; None leaves PyTorch's choice.
     """
 
     data: DataConfig

@@ -107,7 +107,8 @@ GAQ_API gaq_status gaq_engine_compute(gaq_engine* engine, const double* position
 GAQ_API gaq_status gaq_engine_saturation(const gaq_engine* engine, uint64_t* clipped, uint64_t* seen);
 
 /* Go on for up to `steps` steps from positions, velocities and forces (atoms, 3), all updated in place; potential and
- * kinetic receive the energies at the end, one value for each of `structures` (batch gives that of each atom).
+ * kinetic receive the energies at the end, one value for each of `structures` (batch gives that of each atom). An atom of
+ * infinite mass and velocity 0 stays where it is.
  * Returns early, with dynamics->step below the goal, before a step for which the graph must be made anew (at positions, which
  * are the new reference), and after a step with a kinetic energy beyond `hottest`. A failure leaves dynamics->step and all
  * arrays as they were after the last whole step. */

@@ -110,8 +110,8 @@ void run(Engine& engine, gaq_dynamics& d, int64_t steps, const double* masses, c
         ++d.step;
         for (int32_t s = 0; s < structures; ++s) potential[s] = potentials[size_t(s)], kinetic[s] = 0.0;
         for (size_t n = 0; n < N; ++n) {
-            for (size_t k = 3 * n; k < 3 * n + 3; ++k)
-                kinetic[batch[n]] += 0.5 * masses[n] * velocities[k] * velocities[k];
+            for (size_t k = 3 * n; k < 3 * n + 3; ++k)  // an atom of infinite mass is at rest, and has no energy
+                if (velocities[k] != 0.0) kinetic[batch[n]] += 0.5 * masses[n] * velocities[k] * velocities[k];
         }
         for (int32_t s = 0; s < structures; ++s)
             if (!(kinetic[s] <= d.hottest * double(members[size_t(s)]))) return;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "failure.h"
+#include "repulsion.h"
 
 namespace gaq {
 namespace {
@@ -120,6 +121,7 @@ void Engine::allocate(int atoms, int pairs, int tasks) {
     near.gradient = a.take<float>(P * near.gradient_stride);
     near.begin = a.take<int32_t>(tasks);
     near.end = a.take<int32_t>(tasks);
+    near.close = a.take<int32_t>(tasks);
     State& g = job_.state;
     g.weight_stride = padded((s.robust ? 3 : 2) * s.H);
     g.frame_stride = frame_place(s.L + 1);
@@ -184,6 +186,7 @@ void Engine::compute(const double* positions, double* energies, double* forces, 
     if (energies) {
         for (size_t n = 0; n < N; ++n)
             energies[n] = double(job_.state.energy[n]) * model_.energy_scale + model_.energy_offsets[job_.plan.species[n]];
+        repel(job_, energies, nullptr, nullptr);
         require_finite("energy", energies, N, 1);
     }
     if (!job_.gradients) return;
@@ -192,10 +195,11 @@ void Engine::compute(const double* positions, double* energies, double* forces, 
     if (virials) std::memset(virials, 0, 9 * N * sizeof(double));
     backward();
     for (size_t n = 0; n < 3 * N; ++n) job_.state.forces[n] *= -model_.energy_scale;
+    if (virials)
+        for (size_t n = 0; n < 9 * N; ++n) virials[n] *= model_.energy_scale;
+    repel(job_, nullptr, job_.state.forces, virials);
     require_finite("force", job_.state.forces, N, 3);
-    if (!virials) return;
-    for (size_t n = 0; n < 9 * N; ++n) virials[n] *= model_.energy_scale;
-    require_finite("virial", virials, N, 9);
+    if (virials) require_finite("virial", virials, N, 9);
 }
 
 void Engine::forward() {

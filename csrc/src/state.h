@@ -42,6 +42,7 @@ struct Near {                      // pairs within the cutoff, in the order of P
     float *record, *gradient;
     int record_stride, gradient_stride;
     int32_t *begin, *end;          // of each task
+    int32_t* close;                // of each task: pairs nearer than their wall begins
 };
 
 struct Moments {                   // of a row: mean and 1/sqrt(variance + 1e-5)

@@ -1,6 +1,7 @@
 // The end of an attention block, the interaction block after it, and the energies: forward, and backward by hand.
 #pragma once
 
+#include "extrapolation.h"
 #include "shapes.h"
 
 namespace gaq {
@@ -198,10 +199,13 @@ inline void readout(Job& job, int begin, int end, Scratch& z) {
     apply(m.hidden, x, s.Fp, Rows(z.a, width), rows, z);
     silu(z.a, z.b, size_t(rows) * width);
     apply(m.last, z.b, width, Rows(z.c, LANES), rows, z);
-    for (int i = 0; i < rows; ++i) g.energy[begin + i] = z.c[size_t(i) * LANES];
+    for (int i = 0; i < rows; ++i) {
+        float slope;
+        g.energy[begin + i] = levelled(m.bounds[job.plan.species[begin + i]], z.c[size_t(i) * LANES], &slope);
+        clear(z.c + size_t(i) * LANES, LANES);
+        z.c[size_t(i) * LANES] = slope;
+    }
     if (!job.gradients) return;
-    clear(z.c, size_t(rows) * LANES);
-    for (int i = 0; i < rows; ++i) z.c[size_t(i) * LANES] = 1.0f;
     adjoint(m.last, z.b, width, ConstRows(z.c, LANES), z.d, width, rows, true, z);
     silu_adjoint(z.a, z.d, size_t(rows) * width);
     adjoint(m.hidden, x, s.Fp, ConstRows(z.d, width), g.gx + size_t(begin) * s.Fp, s.Fp, rows, true, z);

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gaq.data import Frames, write_frames
-from gaq.data.label import label, structure_from
+from gaq.data.label import label
+from gaq.data.structures import structure_from
 from gaq.evaluate import evaluate
 from gaq.files import write_atomically
 from gaq.forcefield import ForceField, load
@@ -87,10 +88,9 @@ def run_demo(structure: str | None, out: Path, stage: Stage, budget: Budget = Bu
     models = [("FP32", full, out / "fp32.safetensors"), ("naive INT8", naive, out / "int8-naive.safetensors"),
               ("GAQ W4A8", low, out / "w4a8.safetensors")]
     with stage("evaluating") as advance:
-        done = iter(range(100))
         results = evaluate(models, test, rotations=budget.rotations, lee_frames=budget.lee_frames,
                            title=f"gaq demo: {start.formula} at {TEMPERATURE:.0f} K, GFN2-xTB",
-                           progress=lambda line: advance(next(done), 3 * len(models), line))
+                           progress=advance)
     results["nve"] = [_nve(name, model, test[0], out, budget.nve_steps, stage) for name, model, _ in
                       (models[0], models[2])]
     results["notes"] = _notes(training, test, structure, time.perf_counter() - begun)
@@ -122,7 +122,7 @@ def _shipped() -> ForceField:
 
 def _trained(frames: Frames, out: Path, budget: Budget, stage: Stage) -> ForceField:
     config = TrainConfig(
-        data=DataConfig(train=frames.source), model=ModelShape(vectors=16, layers=2), out=str(out / "run-fp32"),
+        data=DataConfig(train=[frames.source]), model=ModelShape(vectors=16, layers=2), out=str(out / "run-fp32"),
         optimization=Optimization(minutes=budget.float_minutes, batch_size=10, seed=SEED))
     with stage(f"training the FP32 model for {budget.float_minutes:g} minutes") as advance:
         return train(config, watch=lambda p: advance(p.step, p.steps, _note(p)))

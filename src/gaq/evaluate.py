@@ -1,7 +1,7 @@
 """Force fields and reference frames in, the content of `results.json` out."""
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -9,19 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from gaq.data import Frames
+from gaq.engine.backend import computed_on
 from gaq.errors import ConfigError, DataError
 from gaq.files import sha256
-from gaq.metrics.accuracy import Accuracy, accuracy
+from gaq.forcefield import check_frames
+from gaq.graph import Predictor, collate
+from gaq.metrics.accuracy import MEV, Accuracy, accuracy
+from gaq.metrics.batches import Counted, Told, batches, checked_prediction, single_graphs, unlabelled, untold
 from gaq.metrics.equivariance import equivariance_map, lee_by_quantizer, local_equivariance_error
+from gaq.metrics.stresses import StressAccuracy, stress_accuracy
 
 if TYPE_CHECKING:
     from gaq.forcefield import ForceField
 
 FORMAT = "gaq-results"
 FORMAT_VERSION = 1
+MAP_AXES = 192
 DECIMALS = 5  # of parity points, eV and eV/Å; a plot shows no more, and the file stays small
 
 Entry = tuple[str, "ForceField", str | Path]
@@ -36,7 +43,8 @@ def evaluate(
     batch_size: int = 16,
     seed: int = 0,
     title: str = "Force fields compared",
-    progress: Callable[[str], None] | None = None,
+    backend: str = "auto",
+    progress: Told = untold,
 ) -> dict[str, Any]:
     """Measure accuracy, equivariance and size of force fields on the same frames.
 
@@ -49,38 +57,35 @@ def evaluate(
         batch_size: structures in one prediction.
         seed: of rotations and samples.
         title: heading of the report.
-        progress: called with one line before each measurement.
+        backend: "engine", "torch", or "auto": the engine where it computes a force field. Each entry says what did.
+        progress: called with the structures predicted so far for one model, their number, and what is measured.
 
     Returns:
         The content of `results.json`, format `gaq-results` 1: plain lists, numbers, strings, and None where a quantity
         does not exist.
 
     Raises:
-        ConfigError: no models, names that repeat, or a count below 1.
+        ConfigError: no models, names that repeat, a count below 1, or an unknown backend.
+        EngineError: the engine was asked for, and is not installed or does not compute a model.
         DataError: no frames, or none with a label.
         SpeciesError: frames with an element that a model was not made for.
         GaqError: a prediction that is not finite.
     """
     _check([name for name, _, _ in models], frames,
            {"rotations": rotations, "lee_frames": lee_frames, "batch_size": batch_size})
-    say = progress or (lambda line: None)
-    entries = []
-    for name, forcefield, path in models:
-        say(f"{name}: accuracy on {len(frames)} frames")
-        entry = _identity(name, forcefield, Path(path), frames)
-        entry |= _accuracy_part(accuracy(forcefield, frames, batch_size=batch_size, seed=seed))
-        say(f"{name}: equivariance under {rotations} rotations of {min(lee_frames, len(frames))} frames")
-        entry |= _equivariance_part(forcefield, frames.spread(lee_frames), rotations, batch_size, seed)
-        say(f"{name}: equivariance of single quantizers, and over rotation axes")
-        entry |= _anatomy_part(forcefield, frames.spread(max(lee_frames // 8, 1)), max(rotations // 4, 1), batch_size,
-                               seed)
-        entries.append(entry)
+    frames, notes = _molecules(frames)
+    for _, forcefield, _ in models:
+        check_frames(frames, forcefield.species)
+    entries = [
+        _identity(name, forcefield, Path(path), frames)
+        | _Measuring(name, forcefield, frames, rotations, lee_frames, batch_size, seed, backend, progress).run()
+        for name, forcefield, path in models]
     return {
         "format": FORMAT, "format_version": FORMAT_VERSION, "version": version("gaq"), "title": title,
         "hardware": hardware(), "source": frames.source, "source_fingerprint": frames.fingerprint,
         "frames": len(frames),
         "structure": {"species": frames[0].species.tolist(), "positions": frames[0].positions.tolist()},
-        "models": entries, "nve": [], "notes": [],
+        "models": entries, "nve": [], "notes": notes,
     }
 
 
@@ -102,6 +107,21 @@ def _check(names: list[str], frames: Frames, counts: dict[str, int]) -> None:
             raise ConfigError(f"{name} must be at least 1, not {count}")
 
 
+def _molecules(frames: Frames) -> tuple[Frames, list[str]]:
+    """Return the frames without isolated atoms, where there are others, and what a reader must know of them."""
+    kept, atoms = frames.apart()
+    if not len(kept) or not len(atoms):
+        kept, atoms = frames, frames[:0]
+    notes = [f"{len(atoms)} isolated atoms of {frames.source} are left out."] if len(atoms) else []
+    for label in ("energy", "forces"):
+        there = sum(getattr(frame, label) is not None for frame in kept)
+        if there < len(kept):
+            name = {"energy": "energies"}.get(label, label)
+            notes.append(f"{there} of {len(kept)} frames of {frames.source} have reference {name}; errors are over "
+                         "those." if there else f"The frames of {frames.source} have no reference {name}.")
+    return kept, notes
+
+
 def _identity(name: str, forcefield: "ForceField", path: Path, frames: Frames) -> dict[str, Any]:
     stored = forcefield.stored_bytes()
     entry = {
@@ -114,6 +134,65 @@ def _identity(name: str, forcefield: "ForceField", path: Path, frames: Frames) -
     return entry | ({"curves": curves} if curves else {})
 
 
+class _Measuring:
+    """One model on one backend, with the sum of all that it has to predict."""
+
+    def __init__(self, name: str, forcefield: "ForceField", frames: Frames, rotations: int, lee_frames: int,
+                 batch_size: int, seed: int, backend: str, progress: Told) -> None:
+        self.name, self.forcefield, self.frames, self.backend = name, forcefield, frames, backend
+        self.turned, self.rotations = frames.spread(lee_frames), rotations
+        self.few, self.fewer = frames.spread(max(lee_frames // 8, 1)), max(rotations // 4, 1)
+        self.batch_size, self.seed, self.progress = batch_size, seed, progress
+        self.variants = forcefield.single_quantizer_variants()
+        self.total = (len(frames) + len(self.turned) * (2 + rotations)
+                      + len(self.few) * (len(self.variants) * (1 + self.fewer) + 1 + MAP_AXES))
+        self.done, self.stage = 0, ""
+
+    def run(self) -> dict[str, Any]:
+        """Return what the report shows of this model."""
+        computing = computed_on(self.forcefield, self.backend)
+        predict = Counted(computing, self._tell)
+        self._begin("range")
+        entry = {"backend": getattr(computing, "backend", "torch"), "saturation": self._saturation(computing)}
+        self._begin("accuracy")
+        entry |= _accuracy_part(accuracy(predict, self.frames, batch_size=self.batch_size, seed=self.seed))
+        entry |= _stress_part(stress_accuracy(computing, self.frames, batch_size=self.batch_size))
+        self._begin("equivariance")
+        lee = local_equivariance_error(predict, self.turned, rotations=self.rotations, seed=self.seed,
+                                       batch_size=self.batch_size)
+        entry |= {"lee_forces_meV_A": asdict(lee.forces_meV_A), "lee_energy_meV": asdict(lee.energy_meV)}
+        self._begin("equivariance of single quantizers")
+        rows = [row for name, variant in self.variants.items() for row in lee_by_quantizer(
+            {name: Counted(computed_on(variant, self.backend), self._tell)}, self.few, rotations=self.fewer,
+            seed=self.seed, batch_size=self.batch_size)]
+        self._begin("equivariance over rotation axes")
+        sphere = equivariance_map(predict, self.few, axes=MAP_AXES, batch_size=self.batch_size)
+        return entry | {
+            "lee_by_layer": [asdict(row) for row in rows],
+            "lee_map": {"axes": sphere.axes.tolist(), "lee_forces_meV_A": sphere.lee_forces_meV_A.tolist(),
+                        "angle_deg": sphere.angle_deg}}
+
+    def _saturation(self, computing: Predictor) -> list[dict[str, Any]]:
+        """Return the share of clipped values of each quantizer; the counters of an engine begin at 0 with it."""
+        graphs = [unlabelled(graph) for graph in single_graphs(computing, self.turned)]
+        if computing is self.forcefield:
+            rows = self.forcefield.saturation(graphs)
+        else:
+            for members in batches(graphs, self.batch_size):
+                checked_prediction(computing, collate(members))
+            rows = computing.saturation()  # type: ignore[attr-defined]
+        self._tell(len(graphs))
+        return [{"quantizer": quantizer, "clipped": float(fraction)} for quantizer, fraction in rows]
+
+    def _begin(self, stage: str) -> None:
+        self.stage = f"{self.name}: {stage}"
+        self._tell(0)
+
+    def _tell(self, more: int) -> None:
+        self.done += more
+        self.progress(self.done, self.total, self.stage)
+
+
 def _accuracy_part(errors: Accuracy) -> dict[str, Any]:
     energy, forces = errors.energy_parity, errors.forces_parity
     if energy.size:
@@ -121,32 +200,17 @@ def _accuracy_part(errors: Accuracy) -> dict[str, Any]:
     return {
         "energy_mae_meV": errors.energy_mae_meV, "energy_rmse_meV": errors.energy_rmse_meV,
         "energy_offset_meV": errors.energy_offset_meV,
+        "energy_mae_meV_atom": errors.energy_mae_meV_atom, "energy_rmse_meV_atom": errors.energy_rmse_meV_atom,
         "forces_mae_meV_A": errors.forces_mae_meV_A, "forces_rmse_meV_A": errors.forces_rmse_meV_A,
+        "forces_by_element": {chemical_symbols[z]: {"mae_meV_A": MEV * mae, "rmse_meV_A": MEV * rmse}
+                              for z, (mae, rmse) in errors.forces_by_species.items()},
         "parity": {"forces_ref": _rounded(forces[0]), "forces_pred": _rounded(forces[1]),
                    "energy_ref": _rounded(energy[0]), "energy_pred": _rounded(energy[1])},
     }
 
 
-def _equivariance_part(forcefield: "ForceField", frames: Frames, rotations: int, batch_size: int,
-                       seed: int) -> dict[str, Any]:
-    lee = local_equivariance_error(forcefield, frames, rotations=rotations, seed=seed, batch_size=batch_size)
-    clipped = forcefield.saturation([forcefield.graph(frame) for frame in frames])
-    return {
-        "lee_forces_meV_A": asdict(lee.forces_meV_A), "lee_energy_meV": asdict(lee.energy_meV),
-        "saturation": [{"quantizer": quantizer, "clipped": float(fraction)} for quantizer, fraction in clipped],
-    }
-
-
-def _anatomy_part(forcefield: "ForceField", frames: Frames, rotations: int, batch_size: int,
-                  seed: int) -> dict[str, Any]:
-    rows = lee_by_quantizer(forcefield.single_quantizer_variants(), frames, rotations=rotations, seed=seed,
-                            cutoff=forcefield.cutoff, batch_size=batch_size)
-    sphere = equivariance_map(forcefield, frames, batch_size=batch_size)
-    return {
-        "lee_by_layer": [asdict(row) for row in rows],
-        "lee_map": {"axes": sphere.axes.tolist(), "lee_forces_meV_A": sphere.lee_forces_meV_A.tolist(),
-                    "angle_deg": sphere.angle_deg},
-    }
+def _stress_part(errors: StressAccuracy | None) -> dict[str, Any]:
+    return {} if errors is None else {"stress_mae_meV_A3": errors.mae_meV_A3, "stress_rmse_meV_A3": errors.rmse_meV_A3}
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:

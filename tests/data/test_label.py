@@ -11,7 +11,8 @@ from ase.build import molecule
 from ase.io import write
 
 from gaq.data import label as module
-from gaq.data.label import label, relabel, structure_from
+from gaq.data.label import label, relabel
+from gaq.data.structures import structure_from
 from gaq.errors import DataError
 from gaq.structure import Structure
 
@@ -129,12 +130,3 @@ def test_periodic_structures_are_labelled(tmp_path: Path) -> None:
     assert frame.energy == pytest.approx(free.energy, abs=0.05)
 
 
-def test_structure_from(tmp_path: Path) -> None:
-    assert structure_from("CH3CH2OH").species.tolist() == molecule("CH3CH2OH").numbers.tolist()
-    write(tmp_path / "a.xyz", [molecule("H2O"), molecule("CH4")])
-    assert len(structure_from(str(tmp_path / "a.xyz"))) == 5
-    with pytest.raises(DataError, match="did you mean 'CH3CH2OH'"):
-        structure_from("CH3CH2OHH")
-    (tmp_path / "bad.xyz").write_text("3\n\nH 0 0")
-    with pytest.raises(DataError, match="cannot read"):
-        structure_from(tmp_path / "bad.xyz")

@@ -9,9 +9,10 @@ from ase import Atoms
 from ase.build import molecule
 
 from gaq.data import levels
-from gaq.data.label import relabel, structure_from
+from gaq.data.label import relabel
 from gaq.data.levels import LEVELS, find_level
 from gaq.data.rmd17 import load
+from gaq.data.structures import structure_from
 from gaq.errors import DataError
 
 needs_pyscf = pytest.mark.skipif(importlib.util.find_spec("pyscf") is None, reason="pyscf is an optional extra")

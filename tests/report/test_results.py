@@ -7,7 +7,7 @@ import pytest
 
 from gaq.errors import DataError
 from gaq.report import read_results
-from gaq.report.results import parse_results
+from gaq.report.records import parse_results
 
 
 @pytest.fixture
@@ -38,12 +38,12 @@ def test_null_and_nan_are_numbers_that_are_not_known(results, tmp_path):
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path):
-    with pytest.raises(DataError, match=r"cannot read results .*gaq evaluate --json"):
+    with pytest.raises(DataError, match=r"no file at .*gaq evaluate --json"):
         read_results(tmp_path / "no.json")
 
 
 def test_a_folder_is_not_a_results_file(tmp_path):
-    with pytest.raises(DataError, match="cannot read results"):
+    with pytest.raises(DataError, match="it is a folder"):
         read_results(tmp_path)
 
 
@@ -73,7 +73,7 @@ def test_very_deep_json_is_an_error_and_not_a_crash(tmp_path):
 def test_foreign_json_is_named(content, tmp_path):
     path = tmp_path / "foreign.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="'format' must be 'gaq-results'"):
+    with pytest.raises(DataError, match="'format' must be one of gaq-results"):
         read_results(path)
 
 

@@ -10,7 +10,6 @@ import typer
 from gaq.cli import options
 from gaq.cli.terminal import Unit, meter, show
 from gaq.errors import ConfigError
-from gaq.threads import MOST_THREADS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,14 +42,16 @@ def bench(
     recipes: Annotated[str, typer.Option("--recipes", metavar="NAMES", help="Recipes of the engine.")] = RECIPES,
     threads: Annotated[str, typer.Option("--threads", metavar="N,N", help=(
         "Numbers of threads, each with its own rows."))] = "1,2",
-    repeats: Annotated[int, typer.Option("--repeats", min=3, help="Timed rounds.")] = 15,
+    repeats: Annotated[int, options.number("--repeats", "Timed rounds.", least=3)] = 15,
     memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Also the memory of fresh processes.")] = True,
-    largest_torch: Annotated[int, typer.Option("--largest-torch", metavar="EDGES", min=0, help=(
-        "PyTorch and other packages compute systems of up to so many edges."))] = 200_000,
+    largest_torch: Annotated[int, options.number(
+        "--largest-torch", "PyTorch and other packages compute systems of up to so many edges.", least=0,
+        metavar="EDGES")] = 200_000,
     out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help=(
         "Draw time against atoms, as .svg or .png."))] = None,
     costs: Annotated[bool, typer.Option("--costs", help="Only count operations of the model; time nothing.")] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Time energy and forces of an FP32 model: PyTorch, the native engine at several bit widths, other packages.
 
@@ -65,7 +66,9 @@ def bench(
     chosen = SYSTEMS if systems is None else _names(systems)
     plan = Plan((*chosen, LARGE) if large and LARGE not in chosen else chosen, thread_counts(threads),
                 None if backends is None else _names(backends), _names(recipes), repeats, memory, largest_torch)
-    _check_outputs(out, plot)
+    if plot is not None and plot.suffix not in PICTURES:
+        raise ConfigError(f"--plot draws {' or '.join(PICTURES)}, not {plot.name}")
+    options.check_outputs([out, plot], overwrite, [model])
     forcefield = options.load_model(model, "cpu")
     if costs:
         show(_costs(forcefield.config))
@@ -90,23 +93,13 @@ def thread_counts(text: str) -> tuple[int, ...]:
         ConfigError: something that is no number of threads.
     """
     names = _names(text)
-    wrong = [name for name in names if not (name.isdecimal() and len(name) < 9 and 1 <= int(name) <= MOST_THREADS)]
-    if wrong or not names:
-        raise ConfigError(f"--threads takes whole numbers from 1 to {MOST_THREADS} separated by commas, such as 1,2; "
-                          f"given {text[:80]!r}")
-    return tuple(int(name) for name in names)
+    if not names:
+        raise ConfigError(f"--threads takes whole numbers separated by commas, such as 1,2; given {text!r}")
+    return tuple(map(options.whole(1, options.MOST_THREADS), names))
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _check_outputs(out: Path | None, plot: Path | None) -> None:
-    if plot is not None and plot.suffix not in PICTURES:
-        raise ConfigError(f"--plot draws {' or '.join(PICTURES)}, not {plot.name}")
-    for path in (out, plot):
-        if path is not None:
-            options.check_writable(path)
 
 
 def _table(found: "Comparison") -> "Table":

@@ -6,7 +6,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from rich import box
 from rich.table import Table
 
@@ -23,7 +22,7 @@ FLOAT = "float"
 
 
 def info(
-    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="Model file (.safetensors).")] = None,
+    model: Annotated[Path | None, options.model()] = None,
 ) -> None:
     """Show the program and this machine, or what is in a model file.
 

@@ -27,24 +27,24 @@ COLUMNS = (("forces\nchange\nRMS", "forces_rms_change_meV_A"), ("forces\nchange\
 
 
 def sensitivity(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Float (FP32) model file (.safetensors).")],
+    model: options.FloatModel,
     data: options.Data,
     recipe: Annotated[str, typer.Option("--recipe", help="What is quantized, and how: as for `quantize`.")] = "w4a8",
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="ROLE.FIELD=VALUE", help=(
         "Change the recipe, e.g. --set scalar.input=12; may be repeated."))] = None,
-    frames: Annotated[int, typer.Option("--frames", help="Frames for the forces, evenly spread.")] = 16,
-    rotations: Annotated[int, typer.Option("--rotations", help="Random rotations of the first four of them.")] = 4,
-    jacobian_frames: Annotated[int, typer.Option("--jacobian-frames", help=(
-        "Frames for the antisymmetry λ of the force Jacobian, the slowest figure; 0 leaves it out."))] = 1,
+    frames: Annotated[int, options.number("--frames", "Frames for the forces, evenly spread.")] = 16,
+    rotations: Annotated[int, options.number("--rotations", "Random rotations of the first four of them.")] = 4,
+    jacobian_frames: Annotated[int, options.number(
+        "--jacobian-frames", "Frames for the antisymmetry λ of the Jacobian, the slowest figure; or 0.", least=0)] = 1,
     picoseconds: Annotated[float | None, typer.Option("--picoseconds", help=(
         "Also simulate each part at constant energy for this long; slow."))] = None,
-    replicas: Annotated[int, typer.Option("--replicas", help="Simulations of each part.")] = 4,
+    replicas: Annotated[int, options.number("--replicas", "Simulations of each part.")] = 4,
     forces: Annotated[float | None, typer.Option("--budget-forces", metavar="MEV/A", rich_help_panel=BUDGET, help=(
         "Choose bits so that the forces change by no more (RMS) against the float model."))] = None,
     antisymmetry: Annotated[float | None, typer.Option("--budget-antisymmetry", metavar="LAMBDA", rich_help_panel=BUDGET,
                                                        help="Choose bits of activations so that λ is no larger.")] = None,
-    stored: Annotated[int | None, typer.Option("--budget-bytes", metavar="BYTES", rich_help_panel=BUDGET, help=(
-        "Choose bits of weights so that the model takes no more."))] = None,
+    stored: Annotated[int | None, options.number(
+        "--budget-bytes", "Choose bits of weights to take no more.", least=0, metavar="BYTES", panel=BUDGET)] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="RECIPE.json", rich_help_panel=BUDGET, help=(
         "Write the recipe with these bits, for `gaq quantize --recipe`."))] = None,
     file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
@@ -56,6 +56,7 @@ def sensitivity(
     forces_key: options.ForcesKey = "REF_forces",
     energy_unit: options.EnergyUnit = "eV",
     length_unit: options.LengthUnit = "Ang",
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Quantize one part of a model at a time, and see what it costs.
 
@@ -72,7 +73,8 @@ def sensitivity(
     plan = Plan(frames, rotations, jacobian_frames=jacobian_frames, picoseconds=picoseconds, replicas=replicas, seed=seed)
     budget = None if forces is antisymmetry is stored is None else Budget(forces, antisymmetry, stored)
     plan = plan if budget is None else budget.planned(plan)
-    _check_outputs(out, file, plot, budget)
+    _check_recipe(out, budget)
+    options.check_outputs([out, file, plot], overwrite, [model, data, recipe])
     options.use_threads(threads)
     original = options.load_model(model, device)
     structures = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
@@ -88,16 +90,13 @@ def sensitivity(
         _write(file, json.dumps(result, allow_nan=False))  # once more: a budget may have turned out impossible
 
 
-def _check_outputs(out: Path | None, file: Path | None, plot: Path | None, budget: "Budget | None") -> None:
+def _check_recipe(out: Path | None, budget: "Budget | None") -> None:
     from gaq.recipe import check_recipe_path
 
     if out is not None:
         check_recipe_path(out)
         if budget is None:
             raise ConfigError("--out needs a budget: --budget-forces, --budget-antisymmetry or --budget-bytes")
-    for path in (out, file, plot):
-        if path is not None:
-            options.check_writable(path)
 
 
 def _allocated(original: "ForceField", frames: "Frames", report: "Report", budget: "Budget",

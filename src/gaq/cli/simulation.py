@@ -1,5 +1,9 @@
 """`gaq md`: molecular dynamics."""
 
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,9 +11,12 @@ import typer
 
 from gaq.cli import options
 from gaq.cli.terminal import meter, say, show, steps_of
+from gaq.errors import ConfigError, ExtrapolationWarning
 
 if TYPE_CHECKING:
+    from gaq.forcefield import ForceField
     from gaq.md.drivers import MDResult
+    from gaq.md.extrapolation import Extrapolation
 
 MANY_CLIPPED = 0.05  # of the values of one quantizer; learned steps clip about half a percent within their range
 
@@ -17,39 +24,62 @@ MANY_CLIPPED = 0.05  # of the values of one quantizer; learned steps clip about 
 def md(
     model: options.Model,
     structure: Annotated[str, typer.Argument(metavar="STRUCTURE", help=(
-        "Start: a structure file (its last frame), or a molecule by name, as ethanol."))],
+        f"Start: {options.STRUCTURE}."))],
     out: Annotated[Path, typer.Option("--out", metavar="TRAJECTORY.extxyz", help="Never overwritten.")],
-    ensemble: Annotated[str, typer.Option("--ensemble", help=(
+    ensemble: Annotated[str, typer.Option("--ensemble", metavar="NAME", parser=options.one_of("nve", "nvt"), help=(
         "nve (constant energy) or nvt (constant temperature, Langevin)."))] = "nve",
-    temperature: Annotated[float, typer.Option("--temperature", help="K, of the start and of the bath.")] = 300.0,
+    temperature: Annotated[float | None, typer.Option("--temperature", help=(
+        "K, of the start and of the bath; 300 K, and the momenta in the file where it has them, otherwise."))] = None,
     timestep: Annotated[float, typer.Option("--timestep", help="fs.")] = 0.5,
-    steps: Annotated[int, typer.Option("--steps", help="All steps, those before a restart included.")] = 1000,
-    every: Annotated[int, typer.Option("--every", help="Steps between frames.")] = 10,
+    steps: Annotated[int, options.number("--steps", "All steps, those before a restart included.")] = 1000,
+    every: Annotated[int, options.number("--every", "Steps between frames.")] = 10,
+    file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help=(
+        "Write energies and cost, for `gaq report`."))] = None,
     seed: options.Seed = 0,
     resume: options.Resume = False,
-    backend: Annotated[str, typer.Option("--backend", help=(
-        "engine (native), torch, or auto: the engine where it computes this model."))] = "auto",
+    backend: options.Backend = "auto",
     device: options.Device = "cpu",
     threads: options.Threads = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Run molecular dynamics with a model.
 
-    A run can be stopped with Ctrl-C at any time, and goes on with --resume.
+    A run can be stopped with Ctrl-C or SIGTERM at any time, and goes on with --resume, the same model and settings.
     """
-    from gaq.data.label import structure_from
+    from gaq.data.structures import structure_from
+    from gaq.files import write_atomically
     from gaq.md.drivers import run_md
 
+    if file is not None and options.check_writable(file) == options.check_writable(out):
+        raise ConfigError(f"--out and --json are one file, {file}, and the energies would replace the trajectory; give two")
+    options.check_outputs([file], overwrite, [model, structure], own=resume and out.exists())
     options.use_threads(threads)
     forcefield = options.load_model(model, device)
     start = structure_from(structure)
     if ensemble == "nve":
         _warn(forcefield.provenance.get("audit"))
-    with meter(f"{ensemble.upper()} with {forcefield.recipe.name}", steps_of(timestep), "starting") as told:
+    with meter(f"{ensemble.upper()} with {forcefield.recipe.name}", steps_of(timestep), "starting") as told, _said():
         result = run_md(forcefield, start, ensemble=ensemble, temperature_K=temperature, timestep_fs=timestep,
                         steps=steps, every=every, out=out, seed=seed, resume=resume, backend=backend,
                         progress=lambda state: told(state.step, state.steps, f"{state.temperature_K:.0f} K"))
     _summary(result)
     show(f"computed by {result.backend}")
+    if file is not None:
+        write_atomically(file, json.dumps(_as_json(result, model, forcefield), allow_nan=False))
+        show(f"wrote {file}")
+
+
+def _as_json(result: "MDResult", model: Path, forcefield: "ForceField") -> dict[str, Any]:
+    """Return what `gaq report` reads."""
+    from importlib.metadata import version
+
+    from gaq.files import sha256
+
+    return {"format": "gaq-md", "format_version": 1, "version": version("gaq"), "model": str(model),
+            "model_sha256": sha256(model), "ensemble": result.ensemble, "steps": result.steps, "backend": result.backend,
+            "formula": result.final.formula, "atoms": len(result.final),
+            "mean_temperature_K": float(result.temperature.mean()),
+            "run": result.to_results(options.short_name(model), forcefield.recipe.name)}
 
 
 def _warn(audit: Any) -> None:
@@ -57,6 +87,22 @@ def _warn(audit: Any) -> None:
     if isinstance(audit, dict) and audit.get("grade") == "screening-grade":
         say("warning: an audit graded this model screening-grade, not fit for constant energy; use recipe w4, or w4a16 "
             "where an audit passes it, or --ensemble nvt")
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Write the warning that a structure leaves the training data as one line, when it happens."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ExtrapolationWarning)
+        warnings.showwarning = lambda message, *_: say(f"warning: {message}")
+        yield
+
+
+def _beyond(found: "Extrapolation") -> str:
+    from gaq.md.extrapolation import named
+
+    pairs = ", ".join(f"{named(pair)} {distance:.2f} Å" for pair, distance in sorted(found.shortest.items()))
+    return f"outside of the training data: {found.beyond} of {found.structures} structures looked at; nearest {pairs}"
 
 
 def _summary(result: "MDResult") -> None:
@@ -68,6 +114,8 @@ def _summary(result: "MDResult") -> None:
         error = result.drift.standard_error_meV_atom_ps  # unknown for very short runs
         show(f"drift of the total energy {result.drift.slope_meV_atom_ps:+.3g}"
              f"{'' if error is None else f' ± {error:.2g}'} meV/atom/ps")
+    if result.extrapolation is not None and result.extrapolation.beyond:
+        show(_beyond(result.extrapolation))
     if result.most_clipped is not None:
         quantizer, share = result.most_clipped
         show(f"clipped: {100 * share:.2g} % of the values of {quantizer}, the most of all" if share else "clipped: nothing")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 WIDE = 160  # columns of what is no terminal: nothing is cut off in a file
@@ -48,6 +48,7 @@ class Unit:
         return f"{value:.0f} {self.speed}" if value >= 100 else f"{value:.3g} {self.speed}"
 
 
+PREDICTIONS = Unit("predictions", "per second")
 COUNTS = Unit("", "per second")
 STEPS = Unit("steps", "it/s")
 FRAMES = Unit("frames", "frames/s")
@@ -69,6 +70,8 @@ class Pace:
     def mark(self, done: float) -> float | None:
         """Note a count and return the speed per second, where it is known."""
         now = self.clock()
+        if self.marks and done < self.marks[-1][1]:  # another stage has begun
+            self.marks.clear()
         while len(self.marks) > 1 and now - self.marks[0][0] > WINDOW:
             self.marks.popleft()
         self.marks.append((now, done))
@@ -154,15 +157,17 @@ def meter(title: str, unit: Unit, note: str = "") -> Iterator[Meter]:
 
 
 @contextmanager
-def stages(title: str) -> Iterator[Callable[[str], None]]:
-    """Show which of several stages is under way."""
-    if not watched():
-        yield lambda line: say(line)
-        return
-    with Progress(SpinnerColumn(), TextColumn("{task.description}", markup=False), console=Console(stderr=True),
-                  transient=True) as bars:
-        task = bars.add_task(title, total=None)
-        yield lambda line: bars.update(task, description=line)
+def stages(title: str, unit: Unit = PREDICTIONS) -> Iterator[Callable[[float, float, str], None]]:
+    """Show the progress of a task of several stages; each is worth a line when it begins."""
+    with meter(title, unit) as told:
+        begun = ""
+
+        def tell(done: float, total: float, stage: str) -> None:
+            nonlocal begun
+            told(done, total, stage, milestone=stage != begun)
+            begun = stage
+
+        yield tell
 
 
 def first_process() -> bool:

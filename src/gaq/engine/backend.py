@@ -1,23 +1,22 @@
 """Which of the two implementations computes a force field: the native engine, or its definition in PyTorch."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
 from gaq.engine.errors import EngineMissing, NotLowered
 from gaq.engine.native import NativeForceField
 from gaq.errors import ConfigError, did_you_mean
+from gaq.forcefield import ForceField
+from gaq.graph import Predictor
 from gaq.threads import MOST_THREADS
-
-if TYPE_CHECKING:
-    from gaq.forcefield import ForceField
 
 Backend = Literal["auto", "engine", "torch"]
 BACKENDS = ("auto", "engine", "torch")
 
 
-def on_backend(forcefield: "ForceField", backend: str = "auto", threads: int | None = None
-               ) -> "ForceField | NativeForceField":
+def on_backend(forcefield: ForceField, backend: str = "auto", threads: int | None = None
+               ) -> ForceField | NativeForceField:
     """Return the force field on a backend.
 
     Args:
@@ -42,3 +41,12 @@ def on_backend(forcefield: "ForceField", backend: str = "auto", threads: int | N
         return NativeForceField(forcefield, count)
     except (EngineMissing, NotLowered):  # `gaq info` and `gaq md` say which one computes
         return forcefield
+
+
+def computed_on(predict: Predictor, backend: str = "auto") -> Predictor:
+    """Return a force field on a backend, and any other predictor as it is.
+
+    Raises:
+        ConfigError, EngineError: as `on_backend`.
+    """
+    return on_backend(predict, backend) if isinstance(predict, ForceField) else predict

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from ase import units
-from ase.data import atomic_masses
 from numpy.typing import NDArray
 
 from gaq.engine.library import Dynamics
@@ -63,7 +62,7 @@ class NativeDynamics:
     Args:
         field: on the engine.
         structure: species and cell.
-        masses: amu, shape (atoms,).
+        masses: amu, shape (atoms,); infinite for an atom that stays where it is, whose velocity must be 0.
         bath: how to step.
         replicas: copies of the structure that differ in their states.
     """
@@ -85,7 +84,7 @@ class NativeDynamics:
         potential = self._total(energies)
         if not np.isfinite(potential).all():
             raise GaqError("the energy of a structure is not finite; the model is damaged, or far outside of its training")
-        kinetic = 0.5 * self.masses * np.square(velocities).sum(1)
+        kinetic = 0.5 * np.where(np.isfinite(self.masses), self.masses, 0.0) * np.square(velocities).sum(1)
         return State(step, np.array(positions), np.array(velocities), forces, potential, self._total(kinetic))
 
     def run(self, state: State, steps: int) -> None:
@@ -160,7 +159,7 @@ def simulate_replicas(
                                      timestep_fs=timestep_fs, temperature_K=temperature_K, seed=seed, progress=progress)
     nve.check_settings(replicas, picoseconds, timestep_fs, temperature_K)
     samples = max(round(1000.0 * picoseconds / timestep_fs / SAMPLED), 2)
-    dynamics = NativeDynamics(predict, structure, atomic_masses[structure.species], Bath(timestep_fs * units.fs))
+    dynamics = NativeDynamics(predict, structure, structure.atomic_masses, Bath(timestep_fs * units.fs))
     records, exploded = [], None
     for replica in range(replicas):
         v = nve.thermal_velocities(structure, temperature_K, np.random.default_rng([seed, replica]))
@@ -173,7 +172,7 @@ def simulate_replicas(
             for sample in range(1, samples + 1):
                 dynamics.run(state, SAMPLED)
                 _sample(record, state)
-                if progress is not None and sample % max(samples // nve.REPORTS, 1) == 0:
+                if progress is not None:
                     progress((replica + sample / samples) / replicas * picoseconds)
         except GaqError as error:
             exploded = f"replica {replica} after {state.step * timestep_fs:g} fs: {error}"

@@ -175,6 +175,11 @@ class NativeForceField:
         """Å."""
         return self.config.cutoff
 
+    @property
+    def nearest(self) -> NDArray[np.float64]:
+        """As of the force field that it computes."""
+        return self.forcefield.nearest
+
     def graph(self, structure: Structure) -> Graph:
         """Return the graph of a structure at the model's cutoff."""
         return build_graph(structure, self.cutoff)

@@ -1,6 +1,6 @@
 """Frames in, checked predictions out: the border that every metric passes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -8,6 +8,50 @@ import torch
 from gaq.errors import ConfigError, GaqError
 from gaq.graph import Graph, Prediction, Predictor, build_graph
 from gaq.structure import Structure
+
+MOST_EDGES = 12_000  # in one prediction: beyond, PyTorch waits for memory, and takes five times as long for each structure
+
+Told = Callable[[float, float, str], None]  # what is done, of how much, of what; counts begin anew with each stage
+
+
+def untold(done: float, total: float, stage: str) -> None:
+    """Leave progress unsaid."""
+
+
+def adding_up(progress: Told, total: float, stage: str) -> Callable[[int], None]:
+    """Return what adds up the parts of a stage as they are done, for `Counted`."""
+    done = 0
+
+    def add(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done, total, stage)
+
+    add(0)
+    return add
+
+
+class Counted:
+    """A predictor that tells how many structures it predicts.
+
+    Args:
+        predict: what predicts.
+        told: is called after every prediction with the number of its structures.
+    """
+
+    def __init__(self, predict: Predictor, told: Callable[[int], None]) -> None:
+        self.predict, self.told = predict, told
+
+    @property
+    def cutoff(self) -> float | None:
+        """Å, or None where the predictor has none of its own."""
+        return getattr(self.predict, "cutoff", None)
+
+    def __call__(self, graph: Graph) -> Prediction:
+        """Return the prediction of a graph."""
+        prediction = self.predict(graph)
+        self.told(graph.structures)
+        return prediction
 
 
 def single_graphs(
@@ -33,16 +77,16 @@ def single_graphs(
 
 def unlabelled(graph: Graph) -> Graph:
     """Return the graph without reference labels."""
-    return replace(graph, energy=None, forces=None)
+    return replace(graph, energy=None, forces=None, stress=None, weights=None)
 
 
-def checked_prediction(predict: Predictor, graph: Graph) -> Prediction:
-    """Return the detached, finite prediction of `graph`, in float64.
+def checked_prediction(predict: Predictor, graph: Graph, **options: bool) -> Prediction:
+    """Return the detached, finite prediction of `graph`, in float64; `options` go to the predictor.
 
     Raises:
         GaqError: the prediction has wrong shapes, or values that are not finite.
     """
-    given = {name: value.detach().double() for name, value in vars(predict(graph)).items() if value is not None}
+    given = {name: value.detach().double() for name, value in vars(predict(graph, **options)).items() if value is not None}
     prediction = Prediction(**given)
     if prediction.energy.shape != (graph.structures,) or prediction.forces.shape != graph.positions.shape:
         raise GaqError(
@@ -60,17 +104,26 @@ def checked_prediction(predict: Predictor, graph: Graph) -> Prediction:
 
 
 def batches(graphs: Iterable[Graph], size: int) -> Iterator[list[Graph]]:
-    """Yield lists of up to `size` graphs."""
+    """Yield lists of up to `size` graphs, fewer where these are so large that one prediction of all would be slow."""
     if size < 1:
         raise ConfigError(f"batch_size must be at least 1, not {size}")
     pending: list[Graph] = []
+    edges = 0
     for graph in graphs:
-        pending.append(graph)
-        if len(pending) == size:
+        if pending and (len(pending) == size or edges + len(graph.centers) > MOST_EDGES):
             yield pending
-            pending = []
+            pending, edges = [], 0
+        pending.append(graph)
+        edges += len(graph.centers)
     if pending:
         yield pending
+
+
+def copies(graph: Graph, size: int) -> int:
+    """Return how many copies of a graph go into one prediction, `size` at most."""
+    if size < 1:
+        raise ConfigError(f"batch_size must be at least 1, not {size}")
+    return max(min(size, MOST_EDGES // max(len(graph.centers), 1)), 1)
 
 
 def _cutoff_of(predict: Predictor, cutoff: float | None) -> float:
@@ -99,5 +152,7 @@ def _members(graph: Graph) -> Sequence[Graph]:
             batch=torch.zeros_like(graph.batch[start:end]),
             energy=None if graph.energy is None else graph.energy[index:index + 1],
             forces=None if graph.forces is None else graph.forces[start:end],
+            stress=None if graph.stress is None else graph.stress[index:index + 1],
+            weights=None if graph.weights is None else graph.weights[index:index + 1],
         ))
     return members

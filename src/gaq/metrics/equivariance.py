@@ -23,7 +23,7 @@ from torch import Tensor
 
 from gaq.errors import ConfigError, DataError
 from gaq.graph import Graph, Predictor, collate
-from gaq.metrics.batches import checked_prediction, single_graphs, unlabelled
+from gaq.metrics.batches import checked_prediction, copies, single_graphs, unlabelled
 from gaq.so3 import axis_rotation, random_rotations
 from gaq.structure import Structure
 
@@ -208,14 +208,11 @@ def fibonacci_sphere(count: int) -> Tensor:
 
 def _errors(predict: Predictor, graph: Graph, rotations: Tensor, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean atomic norm and the whole norm of ΔF (eV/Å), and |ΔE| (eV), each of shape (rotations,)."""
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
     graph = unlabelled(graph)
     reference = checked_prediction(predict, graph)
     per_atom, whole, energy = [], [], []
-    for matrices in rotations.to(graph.positions).split(batch_size):
-        copies = collate([graph] * len(matrices)).rotated(matrices)
-        prediction = checked_prediction(predict, copies)
+    for matrices in rotations.to(graph.positions).split(copies(graph, batch_size)):
+        prediction = checked_prediction(predict, collate([graph] * len(matrices)).rotated(matrices))
         turned = prediction.forces.reshape(len(matrices), -1, 3)
         turned = turned - torch.einsum("rab,nb->rna", matrices.to(turned), reference.forces)
         lengths = turned.norm(dim=-1)
@@ -230,7 +227,7 @@ def _statistics(values: NDArray[np.float64], seed: int) -> Statistics:
     frames, rotations = values.shape
     clusters = values.mean(axis=1) if frames > 1 else values[0]
     rng = np.random.default_rng(seed)
-    means = [clusters[rng.integers(len(clusters), size=len(clusters))].mean() for _ in range(RESAMPLES)]
+    means = clusters[rng.integers(len(clusters), size=(RESAMPLES, len(clusters)))].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return Statistics(
         mean=float(values.mean()), median=float(np.median(values)), p99=float(np.quantile(values, 0.99)),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gaq.errors import ConfigError
 from gaq.graph import Graph, Predictor, collate
-from gaq.metrics.batches import checked_prediction, unlabelled
+from gaq.metrics.batches import checked_prediction, copies, unlabelled
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ def _energy_gradient(predict: Predictor, graph: Graph, step: float, batch_size: 
     units = torch.eye(count, dtype=torch.float64).reshape(count, *graph.positions.shape).to(graph.positions)
     displacements = torch.cat([step * units, -step * units])
     energies = []
-    for chunk in displacements.split(batch_size):
-        copies = collate([graph] * len(chunk))
-        moved = replace(copies, positions=copies.positions + chunk.reshape(-1, 3))
+    for chunk in displacements.split(copies(graph, batch_size)):
+        batch = collate([graph] * len(chunk))
+        moved = replace(batch, positions=batch.positions + chunk.reshape(-1, 3))
         energies.append(checked_prediction(predict, moved).energy.cpu())
     plus, minus = torch.cat(energies).split(count)
     return ((plus - minus) / (2 * step)).reshape(graph.positions.shape)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gaq.errors import ConfigError
 from gaq.graph import Graph, Predictor, collate
-from gaq.metrics.batches import checked_prediction, unlabelled
+from gaq.metrics.batches import checked_prediction, copies, unlabelled
 
 STEP = 1e-3  # Å; the error of the differences, about STEP², lies far below any asymmetry that matters
 EPSILON = 1e-15  # keeps λ of a pure curl finite
@@ -47,9 +47,9 @@ def force_jacobian(predict: Predictor, graph: Graph, *, step: float = STEP, batc
     count = graph.positions.numel()
     units = torch.eye(count, dtype=torch.float64).reshape(count, *graph.positions.shape).to(graph.positions)
     forces = []
-    for chunk in torch.cat([step * units, -step * units]).split(batch_size):
-        copies = collate([graph] * len(chunk))
-        moved = replace(copies, positions=copies.positions + chunk.reshape(-1, 3))
+    for chunk in torch.cat([step * units, -step * units]).split(copies(graph, batch_size)):
+        batch = collate([graph] * len(chunk))
+        moved = replace(batch, positions=batch.positions + chunk.reshape(-1, 3))
         forces.append(checked_prediction(predict, moved).forces.cpu().reshape(len(chunk), count))
     plus, minus = torch.cat(forces).split(count)
     return ((plus - minus) / (2 * step)).mT

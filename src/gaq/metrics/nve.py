@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from ase import units
-from ase.data import atomic_masses
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,7 +27,6 @@ from gaq.structure import Structure
 
 SKIN = 0.5  # Å; candidates beyond the cutoff are kept, and left out of the graph until they come within it
 HOTTEST = 1000.0, 10.0  # a replica has exploded above 1000 K + 10 times the temperature asked for
-REPORTS = 10  # calls of `progress` in one run
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +85,7 @@ def simulate_replicas(
         timestep_fs: Δt in fs.
         temperature_K: of the first velocities.
         seed: of the first velocities; replica k has the same ones whatever R is.
-        progress: called now and then with the time reached in ps.
+        progress: called after every step with the time reached in ps.
 
     Raises:
         ConfigError: a setting without meaning.
@@ -96,7 +94,7 @@ def simulate_replicas(
     """
     check_settings(replicas, picoseconds, timestep_fs, temperature_K)
     steps, dt = max(round(1000.0 * picoseconds / timestep_fs), 2), timestep_fs * units.fs
-    masses = torch.from_numpy(atomic_masses[structure.species]).repeat(replicas)[:, None]
+    masses = torch.from_numpy(structure.atomic_masses).repeat(replicas)[:, None]
     neighbours = _Neighbours(structure, cutoff, replicas)
     x, v = _start(structure, replicas, temperature_K, seed)
     record = Record(masses, replicas, x, v, temperature_K)
@@ -114,7 +112,7 @@ def simulate_replicas(
         except GaqError as error:
             exploded = f"after {step * timestep_fs:g} fs: {error}"
             break
-        if progress is not None and step % max(steps // REPORTS, 1) == 0:
+        if progress is not None:
             progress(step * timestep_fs / 1000.0)
     energy, turned = record.series()
     time_ps = np.arange(energy.shape[1], dtype=np.float64) * np.float64(timestep_fs / 1000.0)
@@ -123,7 +121,7 @@ def simulate_replicas(
 
 def thermal_velocities(structure: Structure, temperature_K: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw v_i ~ N(0, kT/m_i) and take out the motion of the whole; Å per ASE time, shape (N, 3)."""
-    masses = atomic_masses[structure.species][:, None]
+    masses = structure.atomic_masses[:, None]
     v = rng.standard_normal(structure.positions.shape) * np.sqrt(units.kB * temperature_K / masses)
     v -= (masses * v).sum(0) / masses.sum()
     if not any(structure.pbc):

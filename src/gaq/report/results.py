@@ -1,16 +1,13 @@
-"""The results file: read, checked once, and seen through frozen values. Everything but the names is optional."""
+"""What `gaq evaluate` writes, as frozen values. Everything but the names is optional."""
 
-import json
 import math
-from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-
-from gaq.errors import DataError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 FORMAT = "gaq-results"
 FORMAT_VERSION = 1
+LARGEST = 1e30  # of a number that can be drawn
 
 
 def _printable(text: str) -> str:
@@ -22,12 +19,18 @@ def _nan_if_missing(value: Any) -> Any:
     return math.nan if value is None else value  # JSON has no NaN; writers put null there
 
 
+def _drawable(value: float) -> float:
+    """Return what no plot can tell from infinity or nothing as that: their sums and ratios leave float64."""
+    return math.copysign(math.inf, value) if abs(value) > LARGEST else 0.0 if abs(value) < 1 / LARGEST else value
+
+
 Label = Annotated[str, AfterValidator(_printable)]
-Number = Annotated[float, BeforeValidator(_nan_if_missing)]
-Vector = Annotated[list[float], Field(min_length=3, max_length=3)]
+Number = Annotated[float, BeforeValidator(_nan_if_missing), AfterValidator(_drawable)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Vector = Annotated[list[Annotated[float, Field(ge=-LARGEST, le=LARGEST)]], Field(min_length=3, max_length=3)]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
     """A part of a results file; keys that this version does not know are left alone."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -41,16 +44,16 @@ def _same_length(part: BaseModel, *names: str, missing_allowed: bool = False) ->
         raise ValueError("lists must be of one length, given " + ", ".join(f"{n}: {k}" for n, k in lengths.items()))
 
 
-class Hardware(_Part):
+class Hardware(Part):
     """Where the numbers were measured."""
 
     cpu: Label = ""
-    threads: int | None = None
+    threads: Count | None = None
     torch: Label = ""
     device: Label = ""
 
 
-class Molecule(_Part):
+class Molecule(Part):
     """One molecule for the 3D view: atomic numbers and positions in Å."""
 
     species: list[Annotated[int, Field(ge=1, le=118)]]
@@ -62,7 +65,7 @@ class Molecule(_Part):
         return self
 
 
-class ErrorStatistics(_Part):
+class ErrorStatistics(Part):
     """Statistics of an equivariance error over rotations and frames, in meV/Å (forces) or meV (energy)."""
 
     mean: Number = math.nan
@@ -70,25 +73,25 @@ class ErrorStatistics(_Part):
     p99: Number = math.nan
     max: Number = math.nan
     ci95: tuple[Number, Number] = (math.nan, math.nan)
-    rotations: int | None = None
-    frames: int | None = None
+    rotations: Count | None = None
+    frames: Count | None = None
 
 
-class QuantizerError(_Part):
+class QuantizerError(Part):
     """What one quantizer contributes to the equivariance error of the forces, in meV/Å."""
 
     quantizer: Label
     lee_forces_meV_A: Number = math.nan
 
 
-class Saturation(_Part):
+class Saturation(Part):
     """Fraction of the values that one quantizer clips."""
 
     quantizer: Label
     clipped: Number = math.nan
 
 
-class AxisMap(_Part):
+class AxisMap(Part):
     """Equivariance error of the forces (meV/Å) for turns by one angle (degrees) around many axes (unit vectors)."""
 
     axes: list[Vector]
@@ -101,7 +104,7 @@ class AxisMap(_Part):
         return self
 
 
-class Parity(_Part):
+class Parity(Part):
     """Reference and predicted values: force components in eV/Å, energies in eV relative to their mean."""
 
     forces_ref: list[Number] = []
@@ -116,10 +119,10 @@ class Parity(_Part):
         return self
 
 
-class Curves(_Part):
+class Curves(Part):
     """What was logged during training, one entry per logged step."""
 
-    step: list[int]
+    step: list[Count]
     train_loss: list[Number] = []
     forces_mae_meV_A: list[Number] = []
     energy_mae_meV: list[Number] = []
@@ -131,7 +134,14 @@ class Curves(_Part):
         return self
 
 
-class Model(_Part):
+class ForceErrors(Part):
+    """Errors of the forces on the atoms of one element, in meV/Å."""
+
+    mae_meV_A: Number = math.nan
+    rmse_meV_A: Number = math.nan
+
+
+class Model(Part):
     """What was measured of one force field."""
 
     name: Label
@@ -139,26 +149,31 @@ class Model(_Part):
     path: Label = ""
     model_sha256: Label = ""
     version: Label = ""
-    frames: int | None = None
+    frames: Count | None = None
     source: Label = ""
     energy_mae_meV: Number = math.nan
     energy_rmse_meV: Number = math.nan
     energy_offset_meV: Number = math.nan
+    energy_mae_meV_atom: Number = math.nan
+    energy_rmse_meV_atom: Number = math.nan
     forces_mae_meV_A: Number = math.nan
     forces_rmse_meV_A: Number = math.nan
+    stress_mae_meV_A3: Number = math.nan
+    forces_by_element: dict[Label, ForceErrors] = {}
+    backend: Label = ""
     lee_forces_meV_A: ErrorStatistics | None = None
     lee_energy_meV: ErrorStatistics | None = None
     lee_by_layer: list[QuantizerError] = []
     lee_map: AxisMap | None = None
     saturation: list[Saturation] = []
-    stored_bytes: int | None = None
-    fp32_bytes: int | None = None
-    stored_by_tensor: dict[Label, int] = {}
+    stored_bytes: Count | None = None
+    fp32_bytes: Count | None = None
+    stored_by_tensor: dict[Label, Count] = {}
     parity: Parity | None = None
     curves: Curves | None = None
 
 
-class Trajectory(_Part):
+class Trajectory(Part):
     """Total energy along one run at constant energy, relative to its first value."""
 
     name: Label
@@ -176,7 +191,7 @@ class Trajectory(_Part):
         return self
 
 
-class Results(_Part):
+class Results(Part):
     """One results file."""
 
     format: str
@@ -186,65 +201,8 @@ class Results(_Part):
     hardware: Hardware = Hardware()
     source: Label = ""
     source_fingerprint: Label = ""
-    frames: int | None = None
+    frames: Count | None = None
     structure: Molecule | None = None
     models: Annotated[list[Model], Field(min_length=1)]
     nve: list[Trajectory] = []
     notes: list[Label] = []
-
-
-def read_results(path: str | Path) -> dict[str, Any]:
-    """Read a results file that `gaq evaluate --json` or `gaq demo` wrote, and check it.
-
-    Args:
-        path: the JSON file.
-
-    Returns:
-        The content of the file, unchanged.
-
-    Raises:
-        DataError: the file is missing, truncated, not JSON, not a results file, or newer than this program.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot read results {path}: {error.strerror or error}; "
-                        "write them with `gaq evaluate --json PATH`") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"results {path} are not text: give the JSON file that `gaq evaluate --json` wrote, "
-                        "not a model or a data file") from error
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"results {path} are not valid JSON ({error}): the file is truncated or was edited; "
-                        "write it again with `gaq evaluate --json PATH`") from error
-    parse_results(data, str(path))
-    return data
-
-
-def parse_results(data: Any, where: str = "results") -> Results:
-    """Check the content of a results file and return it as frozen values.
-
-    Args:
-        data: what `json.load` gave.
-        where: how errors name the source, usually its path.
-
-    Raises:
-        DataError: a foreign or newer format, or an entry that does not follow the schema.
-    """
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        given = repr(data.get("format"))[:60] if isinstance(data, dict) else type(data).__name__
-        raise DataError(f"{where}: not a gaq results file: the key 'format' must be {FORMAT!r}, given {given}; "
-                        "give the file that `gaq evaluate --json` wrote")
-    version = data.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise DataError(f"{where}: format_version is {version}, and this gaq reads up to {FORMAT_VERSION}; "
-                        "update gaq, or write the results again with this version")
-    try:
-        return Results.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "results"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise DataError(f"{where}: {place}: {first['msg']}{more}; "
-                        "write the results again with `gaq evaluate --json PATH`") from error

@@ -130,9 +130,9 @@ def repulsion(distances: Tensor, on: Tensor, inner: Tensor, strength: Tensor, ra
     """
     t = ((distances - inner) / (on - inner)).clamp(0, 1)
     off = 1 - t**3 * (10 - t * (15 - 6 * t))
-    reduced = distances * rate
-    screening = sum(c * torch.exp(-b * reduced) for c, b in SCREENING)
-    return off * strength / distances * screening
+    shares, decays = distances.new_tensor(SCREENING).T
+    screening = torch.exp((-rate * distances)[:, None] * decays) @ shares
+    return off * screening * strength / distances
 
 
 def energy_bounds(energy_range: Tensor) -> Tensor:
@@ -161,10 +161,9 @@ def levelled(outputs: Tensor, low: Tensor, below: Tensor, high: Tensor, above: T
         outputs: x of each atom, shape (N,), float64.
         low, below, high, above: as `energy_bounds` returns them, of each atom.
     """
-    def rise(beyond: Tensor, width: Tensor) -> Tensor:
-        t = (beyond / (2 * width)).clamp(0, 1)
-        return 2 * width * (t - t**4 * (2.5 - t * (3 - t)))
-
-    bounded = torch.where(outputs > high, high + rise(outputs - high, above), low - rise(low - outputs, below))
+    up = outputs > high
+    bound, span = torch.where(up, high, low), torch.where(up, 2 * above, -2 * below)
+    t = ((outputs - bound) / span).clamp(0, 1)
+    bounded = bound + span * (t - t**4 * (2.5 - t * (3 - t)))
     inside = ((outputs >= low) & (outputs <= high)) | ~torch.isfinite(outputs)
     return torch.where(inside, outputs, bounded)

@@ -56,7 +56,7 @@ def check_training_range(closest: Tensor, energy_range: Tensor, cutoff: float) -
     """Refuse what cannot have been seen in training.
 
     Raises:
-        ModelFileError: shortest distances that are not symmetric, or neither 0 (not known) nor of two atoms within the cutoff;
+        ModelFileError: shortest distances that are not symmetric, or neither 0 (not known) nor within the cutoff;
             a range of energies that is not finite, or begins above its end.
     """
     known = (closest >= MIN_DISTANCE) & (closest <= cutoff)

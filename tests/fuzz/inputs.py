@@ -315,7 +315,7 @@ def change(rng: np.random.Generator, data: Any) -> None:
         case 1 if isinstance(part, dict):
             part[str(rng.choice(("match", "colour", "", "weight")))] = odd
         case 2 if isinstance(part, list):
-            part *= int(rng.choice((0, 2, 50)))
+            part *= int(rng.choice((0, 2, 3)))
         case _:
             part[key] = odd
 
@@ -325,13 +325,15 @@ def other_array(rng: np.random.Generator, array: np.ndarray) -> np.ndarray:
     made = array.copy()
     match int(rng.integers(7)):
         case 0:
-            made.reshape(-1)[int(rng.integers(made.size))] = VALUES[int(rng.integers(8))]
+            made.reshape(-1)[int(rng.integers(made.size))] = FIGURES[int(rng.integers(8))]
         case 1:
-            return made.astype(str(rng.choice(("float16", "int8", "complex128", "U5", "bool", "S3", "uint64", "M8[s]"))))
+            kind = str(rng.choice(("float16", "int8", "complex128", "U5", "bool", "S3", "uint64", "M8[s]")))
+            with np.errstate(all="ignore"):
+                return made.astype(kind)
         case 2:
             return np.atleast_1d(made)[..., :-1]
         case 3:
-            return np.array(VALUES[int(rng.integers(18))])
+            return np.array(FIGURES[int(rng.integers(len(FIGURES)))])
         case 4:
             made = made.astype(float)
             made.reshape(-1)[int(rng.integers(made.size))] = float(rng.choice((np.nan, np.inf, 1e300, -1e308, 1e-320)))

@@ -1,10 +1,12 @@
 """Grades of force fields whose conservation is known, and the figures behind them."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from ase.calculators.emt import EMT
 from tiny import cluster, crystal, forcefield
 from toys import Broken, Curl, LennardJones, Springs, molecule
@@ -15,14 +17,19 @@ from gaq.audit import (
     MD_GRADE,
     NOT_DECIDED,
     SCREENING_GRADE,
+    SINGLE_STEPS,
     Check,
     Plan,
     _drift_check,
     _grade,
     audit,
+    derivatives,
 )
 from gaq.data import Frames
+from gaq.engine.backend import on_backend
 from gaq.errors import ConfigError, DataError, GaqError
+from gaq.graph import build_graph
+from gaq.metrics.batches import MOST_EDGES, batches, copies
 from gaq.metrics.calculators import CalculatorPredictor
 from gaq.structure import Structure
 
@@ -41,8 +48,8 @@ def failures(result: dict) -> set[str]:
 
 
 def test_a_conservative_toy_has_no_fault_and_a_short_run_decides_nothing():
-    lines: list[str] = []
-    result = audit(Springs(), frames(), SHORT, reference=Springs(), progress=lines.append)
+    told: list[tuple[float, float, str]] = []
+    result = audit(Springs(), frames(), SHORT, reference=Springs(), progress=lambda *now: told.append(now))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert set(FIGURES) <= set(result)
     assert result["grade"] == NOT_DECIDED
@@ -54,7 +61,10 @@ def test_a_conservative_toy_has_no_fault_and_a_short_run_decides_nothing():
     assert result["nve_fluctuation_ratio"] == pytest.approx(1.0)
     assert result["angular_momentum_relative"] < 1e-9
     assert result["frames"] == 2
-    assert any("0.02 of 0.02 ps" in line for line in lines)
+    for stage in dict.fromkeys(stage for _, _, stage in told):
+        counts = [(done, total) for done, total, name in told if name == stage]
+        assert counts[0][0] == 0
+        assert counts[-1][0] == pytest.approx(counts[-1][1])
 
 
 def test_a_curl_is_found_by_every_measure():
@@ -144,3 +154,70 @@ def test_wrong_arguments():
         audit(Springs(), Frames((), "empty"), SHORT)
     with pytest.raises(ConfigError, match="cutoff"):
         audit(lambda graph: Springs()(graph), frames(), SHORT)
+
+
+def box(side: int = 3, spacing: float = 3.1) -> Structure:
+    """A periodic box of water, 27 molecules and 81 atoms, each turned another way."""
+    rng, water = np.random.default_rng(0), np.array([[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]])
+    places = []
+    for corner in spacing * np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), -1).reshape(-1, 3):
+        turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+        places.append(corner + water @ turn.T)
+    return Structure(species=np.tile([8, 1, 1], side**3), positions=np.concatenate(places),
+                     cell=spacing * side * np.eye(3), pbc=(True, True, True))
+
+
+def test_a_periodic_box_is_audited_on_the_engine_and_says_how_far_it_is(monkeypatch):
+    """In float64 on PyTorch, 81 atoms took hours without a word: 16 copies in one prediction, a second for each."""
+    def forbidden(*arguments, **keywords):
+        raise AssertionError("the definition in PyTorch must not be asked")
+
+    field, told, now = forcefield("l1", "w4"), [], time.monotonic()
+    monkeypatch.setattr(type(field), "predict", forbidden)
+    monkeypatch.setattr(type(field), "__call__", forbidden)
+    result = audit(field, Frames((box(),), "box"), replace(SHORT, picoseconds=0.005, loops=1, replicas=2),
+                   progress=lambda done, total, stage: told.append((done, total, stage, time.monotonic() - now)))
+    assert result["backend"] == result["derivatives_backend"]
+    assert result["backend"].startswith("engine")
+    stages = list(dict.fromkeys(stage for _, _, stage, _ in told))
+    assert len(stages) == 3
+    for stage in stages:
+        counts = [(done, total) for done, total, name, _ in told if name == stage]
+        assert counts == sorted(counts)
+        assert counts[0][0] == 0
+        if stage != stages[-1]:  # a random model may explode before
+            assert counts[-1][0] == counts[-1][1]
+    displaced = [done for done, _, stage, _ in told if stage == stages[0]]
+    assert displaced[-1] == 1 + 3 * 6 * 81  # two steps of differences, the Jacobian, and where they start
+    assert max(np.diff(displaced)) <= 12  # structures in one prediction, whatever the batch size
+    seconds = [at for *_, at in told]
+    assert max(np.diff(seconds)) < 5.0
+    assert set(result["force_fd_meV_A"]) == {"0.001", "0.01"}
+    assert result["lambda_antisymmetry"]["max"] < 2e-4
+    assert result["force_fd_mean_meV_A"]["0.01"] < FORCE_FD_BOUND
+
+
+def test_rounding_of_the_engine_hides_no_verdict():
+    """The figures of the engine on a molecule, beside those in float64."""
+    plan = replace(SHORT, frames=1, loops=1)
+    for recipe in ("w4", "w4a8"):
+        field, frames = forcefield("l1", recipe), [cluster()]
+        single = derivatives(on_backend(field, "engine"), field, frames, field.cutoff, plan, steps=SINGLE_STEPS)
+        double = derivatives(field.to(dtype=torch.float64), field, frames, field.cutoff, plan)
+        fine, coarse = double["lambda_antisymmetry"]["max"], single["lambda_antisymmetry"]["max"]
+        assert coarse == pytest.approx(fine, rel=0.1, abs=2e-4)
+        assert single["force_fd_mean_meV_A"]["0.01"] == pytest.approx(
+            double["force_fd_mean_meV_A"]["0.01"], rel=0.2, abs=0.5)
+
+
+def test_batches_are_bounded_by_their_edges():
+    graph = build_graph(box(2, 3.2), 6.0)
+    assert copies(graph, 32) == MOST_EDGES // len(graph.centers)
+    assert copies(build_graph(cluster(), 4.0), 32) == 32
+    sizes = [len(members) for members in batches([graph] * 7, 5)]
+    assert sum(sizes) == 7
+    assert max(sizes) * len(graph.centers) <= MOST_EDGES
+    huge = build_graph(box(3, 2.4), 7.0)
+    assert len(huge.centers) > MOST_EDGES
+    assert copies(huge, 8) == 1
+    assert [len(members) for members in batches([huge] * 2, 8)] == [1, 1]

@@ -1,17 +1,22 @@
 """The results of toys have the shape that the report reads, and the numbers that paper says."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from tiny import cluster, forcefield
 from toys import Broken, Cubic, Springs, Wind, molecule
 
+import gaq
 from gaq.data import Frames
+from gaq.engine.errors import NotLowered
 from gaq.errors import ConfigError, DataError, GaqError
 from gaq.evaluate import evaluate, hardware
 from gaq.files import sha256
-from gaq.report.results import read_results
+from gaq.report import read_results
 
 QUICK = {"rotations": 8, "lee_frames": 2}
 
@@ -43,8 +48,8 @@ def test_the_report_reads_what_evaluate_writes(tmp_path):
     curves = {"step": [1, 2], "train_loss": [2.0, 1.0]}
     wind = as_forcefield(Wind(), "w4a8", [("layers.0.vectors", Cubic())], curves=curves)
     models = [("FP32", as_forcefield(Springs()), model_file), ("W4A8", wind, tmp_path / "none")]
-    lines: list[str] = []
-    results = evaluate(models, frames(), title="Toys", progress=lines.append, **QUICK)
+    told: list[tuple[float, float, str]] = []
+    results = evaluate(models, frames(), title="Toys", progress=lambda *now: told.append(now), **QUICK)
     path = tmp_path / "results.json"
     path.write_text(json.dumps(results, allow_nan=False))
     assert read_results(path) == json.loads(path.read_text())
@@ -68,7 +73,17 @@ def test_the_report_reads_what_evaluate_writes(tmp_path):
     assert quantized["saturation"] == [{"quantizer": "layers.0.vectors", "clipped": 0.25}]
     assert (quantized["recipe"], quantized["curves"], quantized["model_sha256"]) == ("w4a8", curves, "")
     assert len(quantized["lee_map"]["axes"]) == len(quantized["lee_map"]["lee_forces_meV_A"]) == 192
-    assert any("W4A8: accuracy on 5 frames" in line for line in lines)
+    assert float_model["energy_mae_meV_atom"] == pytest.approx(2.0 / 5)
+    assert float_model["energy_rmse_meV_atom"] == pytest.approx(2.0 / 5)
+    assert set(float_model["forces_by_element"]) == {"H", "C", "N", "O"}
+    assert all(errors["mae_meV_A"] == pytest.approx(10.0) for errors in float_model["forces_by_element"].values())
+    assert float_model["backend"] == "torch"
+    for name in ("FP32", "W4A8"):  # every prediction is counted, and their number was known from the start
+        own = [(done, total) for done, total, stage in told if stage.startswith(f"{name}: ")]
+        assert own[0][0] == 0
+        assert own == sorted(own)
+        assert own[-1][0] == own[-1][1] == own[0][1]
+    assert {stage.partition(": ")[2] for _, _, stage in told} >= {"accuracy", "equivariance"}
 
 
 def test_results_repeat_with_the_seed():
@@ -103,3 +118,52 @@ def test_wrong_arguments():
         evaluate([entry], Frames((molecule(),), source="bare"), **QUICK)
     with pytest.raises(GaqError, match="not finite"):
         evaluate([("a", as_forcefield(Broken()), "a")], frames(), **QUICK)
+
+
+def clusters(count: int = 6) -> Frames:
+    """Frames of different sizes with labels near what the float model says."""
+    field, made = forcefield("robust", "fp32"), []
+    for seed in range(count):
+        structure = cluster(5 + seed % 3, seed=seed)
+        said = field.predict(field.graph(structure))
+        made.append(replace(structure, energy=said.energy.item() + 0.01, forces=said.forces.numpy() + 0.02))
+    return Frames(tuple(made), source="clusters")
+
+
+@pytest.mark.parametrize("recipe", ["fp32", "w4", "w4a16", "w4a8"])
+def test_the_engine_measures_what_pytorch_measures(recipe):
+    both = {backend: evaluate([("a", forcefield("l1", recipe), "a")], clusters(), backend=backend, **QUICK)["models"][0]
+            for backend in ("engine", "torch")}
+    engine, torch_ = both["engine"], both["torch"]
+    assert engine["backend"].startswith("engine")
+    assert torch_["backend"] == "torch"
+    smooth = recipe in ("fp32", "w4")
+    for key in ("energy_mae_meV", "energy_mae_meV_atom", "forces_mae_meV_A", "forces_rmse_meV_A"):
+        assert engine[key] == pytest.approx(torch_[key], rel=1e-3 if smooth else 0.05)
+    assert {e["quantizer"]: pytest.approx(e["clipped"], abs=0.01) for e in torch_["saturation"]} == {
+        e["quantizer"]: e["clipped"] for e in engine["saturation"]}
+    assert [e["quantizer"] for e in engine["lee_by_layer"]] == [e["quantizer"] for e in torch_["lee_by_layer"]]
+    if smooth:
+        assert engine["lee_forces_meV_A"]["max"] < 0.1
+    for symbol, errors in torch_["forces_by_element"].items():
+        assert engine["forces_by_element"][symbol]["mae_meV_A"] == pytest.approx(errors["mae_meV_A"],
+                                                                                 rel=1e-3 if smooth else 0.05)
+
+
+def test_what_the_engine_does_not_compute_pytorch_does():
+    entry = evaluate([("a", forcefield("l1", "int8-naive"), "a")], clusters(), **QUICK)["models"][0]
+    assert entry["backend"] == "torch"
+    with pytest.raises(NotLowered):
+        evaluate([("a", forcefield("l1", "int8-naive"), "a")], clusters(), backend="engine", **QUICK)
+    double = evaluate([("a", forcefield("robust", "w4", torch.float64), "a")], clusters(), **QUICK)["models"][0]
+    assert double["backend"] == "torch"
+    assert double["lee_forces_meV_A"]["max"] < 1e-7
+    with pytest.raises(ConfigError, match="did you mean 'engine'"):
+        evaluate([("a", forcefield("robust", "w4"), "a")], clusters(), backend="engin", **QUICK)
+
+
+def test_metrics_take_a_field_on_any_backend():
+    field = forcefield("robust", "fp32")
+    errors = [gaq.local_equivariance_error(predict, clusters(2), rotations=3).forces_meV_A.max
+              for predict in (field, gaq.on_backend(field, "engine"), gaq.on_backend(field, "torch"))]
+    assert max(errors) < 0.1

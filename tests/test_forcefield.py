@@ -136,6 +136,36 @@ def test_a_newer_format_asks_for_an_upgrade(saved: Path, tmp_path: Path) -> None
         load(rewrite(tmp_path / "new", header | {"format_version": FORMAT_VERSION + 1, "later": {}}, state))
 
 
+def test_a_file_of_version_1_knows_no_training_range(saved: Path, tmp_path: Path) -> None:
+    header, state = contents(saved)
+    older = {name: t for name, t in state.items() if name not in ("closest", "energy_range")}
+    old, new = load(rewrite(tmp_path / "old", header | {"format_version": 1}, older)), load(saved)
+    assert old.model.closest.eq(0).all()
+    assert old.model.energy_range.eq(0).all()
+    assert new.model.closest.dtype == old.model.closest.dtype == torch.float64
+    first, second = (field.predict(calibration()) for field in (old, new))
+    assert torch.equal(first.energy, second.energy)
+    assert torch.equal(first.forces, second.forces)
+    for field in (old, new):
+        again = tmp_path / "again"
+        field.save(again)
+        assert contents(again)[0]["format_version"] == FORMAT_VERSION
+        assert torch.equal(load(again).model.closest, field.model.closest)
+        assert torch.equal(load(again).to(dtype=torch.bfloat16).model.energy_range, field.model.energy_range)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("closest", -1.0), ("closest", np.nan), ("closest", 9.0), ("energy_range", np.inf)])
+def test_a_training_range_that_is_none_is_refused(saved: Path, tmp_path: Path, name: str, value: float) -> None:
+    header, state = contents(saved)
+    state[name][0, 0] = value
+    with pytest.raises(ModelFileError, match=name):
+        load(rewrite(tmp_path / "bad", header, state))
+    del state[name]
+    with pytest.raises(ModelFileError, match="do not make a model"):
+        load(rewrite(tmp_path / "without", header, state))
+
+
 @pytest.mark.parametrize("change", [
     {"model": None}, {"model": {"species": [1], "layers": 10**4, "colour": "red"}}, {"recipe": "w5a9"},
     {"recipe": {"name": 3}}, {"recipe": None}, {"recipe": 5}, {"recipe": []}, {"model": {"species": []}},

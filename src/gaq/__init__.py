@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gaq.data import Frames, KeyMap, load_frames
+    from gaq.engine.backend import on_backend
     from gaq.errors import GaqError
     from gaq.forcefield import ForceField, load
     from gaq.graph import Graph, Prediction
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
     from gaq.train import Optimization, quantize, train
 
 __all__ = ["ForceField", "Frames", "GaqError", "Graph", "KeyMap", "Optimization", "Prediction", "Recipe", "Rule",
-           "Structure", "load", "load_frames", "local_equivariance_error", "quantize", "train"]
+           "Structure", "load", "load_frames", "local_equivariance_error", "on_backend", "quantize",
+           "train"]
 
-_HOMES = {"gaq.data": ("Frames", "KeyMap", "load_frames"), "gaq.errors": ("GaqError",),
-          "gaq.forcefield": ("ForceField", "load"), "gaq.graph": ("Graph", "Prediction"), "gaq.structure": ("Structure",),
-          "gaq.metrics.equivariance": ("local_equivariance_error",), "gaq.recipe": ("Recipe", "Rule"),
-          "gaq.train.fit": ("quantize", "train"), "gaq.train.config": ("Optimization",)}
+_HOMES = {"gaq.data": ("Frames", "KeyMap", "load_frames"), "gaq.engine.backend": ("on_backend",),
+          "gaq.errors": ("GaqError",), "gaq.forcefield": ("ForceField", "load"), "gaq.graph": ("Graph", "Prediction"),
+          "gaq.structure": ("Structure",), "gaq.metrics.equivariance": ("local_equivariance_error",),
+          "gaq.recipe": ("Recipe", "Rule"), "gaq.train.fit": ("quantize", "train"),
+          "gaq.train.config": ("Optimization",)}
 
 
 def __getattr__(name: str) -> Any:

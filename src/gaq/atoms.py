@@ -7,8 +7,8 @@
 | `FixAtoms`, and `FixCartesian` of all three axes                          | fixed           |
 | masses, momenta that were set                                             | masses, momenta |
 
-The three names of a spin all hold 2S + 1, as in OMol25; the latter two may hold S where it is half a whole number. Initial
-magnetic moments are where a calculation of electrons starts, not what it ends with, and are not read.
+`total_spin` holds S itself, as for SO3LR; the other two 2S + 1, as in OMol25, and `spin` also S where that is half a whole
+number. Initial magnetic moments are where a calculation of electrons starts, not what it ends with, and are not read.
 """
 
 from typing import Any
@@ -22,7 +22,8 @@ from gaq.errors import StructureError
 from gaq.structure import Structure
 
 NEUTRAL = 1e-3  # e for each atom; partial charges from another program rarely sum to a whole number exactly
-_CHARGES, _MULTIPLICITY, _SPINS = ("charge", "total_charge"), "multiplicity", ("multiplicity", "total_spin", "spin")
+_CHARGES, _MULTIPLICITY, _TOTAL_SPIN = ("charge", "total_charge"), "multiplicity", "total_spin"
+_SPINS = (_MULTIPLICITY, _TOTAL_SPIN, "spin")
 
 
 def geometry_of(atoms: Atoms) -> Structure:
@@ -88,7 +89,8 @@ def _spin(atoms: Atoms, charge: float) -> float:
     value = _number(atoms.info[name], name)
     if value == 0:
         return 0.0
-    unpaired = 2.0 * value if name != _MULTIPLICITY and value % 1.0 == 0.5 else value - 1.0
+    is_spin = name == _TOTAL_SPIN or (name != _MULTIPLICITY and value % 1.0 == 0.5)
+    unpaired = 2.0 * value if is_spin else value - 1.0
     electrons = float(atoms.numbers.sum()) - charge
     if not 0 <= unpaired <= electrons or (electrons - unpaired) % 2:
         raise StructureError(f"{name} is {value:g}, which {electrons:g} electrons cannot have; give the charge, and as "

@@ -17,9 +17,9 @@ from gaq.engine.backend import computed_on
 from gaq.errors import ConfigError, DataError
 from gaq.files import sha256
 from gaq.forcefield import check_frames
-from gaq.graph import collate
+from gaq.graph import Predictor, collate
 from gaq.metrics.accuracy import MEV, Accuracy, accuracy
-from gaq.metrics.batches import Counted, Told, batches, single_graphs, unlabelled, untold
+from gaq.metrics.batches import Counted, Told, batches, checked_prediction, single_graphs, unlabelled, untold
 from gaq.metrics.equivariance import equivariance_map, lee_by_quantizer, local_equivariance_error
 from gaq.metrics.stresses import StressAccuracy, stress_accuracy
 
@@ -150,16 +150,17 @@ class _Measuring:
 
     def run(self) -> dict[str, Any]:
         """Return what the report shows of this model."""
+        computing = computed_on(self.forcefield, self.backend)
+        predict = Counted(computing, self._tell)
+        self._begin("range")
+        entry = {"backend": getattr(computing, "backend", "torch"), "saturation": self._saturation(computing)}
         self._begin("accuracy")
-        predict = Counted(computed_on(self.forcefield, self.backend), self._tell)
-        entry = {"backend": getattr(predict.predict, "backend", "torch")} | _accuracy_part(
-            accuracy(predict, self.frames, batch_size=self.batch_size, seed=self.seed))
-        entry |= _stress_part(stress_accuracy(predict.predict, self.frames, batch_size=self.batch_size))
+        entry |= _accuracy_part(accuracy(predict, self.frames, batch_size=self.batch_size, seed=self.seed))
+        entry |= _stress_part(stress_accuracy(computing, self.frames, batch_size=self.batch_size))
         self._begin("equivariance")
         lee = local_equivariance_error(predict, self.turned, rotations=self.rotations, seed=self.seed,
                                        batch_size=self.batch_size)
-        entry |= {"lee_forces_meV_A": asdict(lee.forces_meV_A), "lee_energy_meV": asdict(lee.energy_meV),
-                  "saturation": self._saturation()}
+        entry |= {"lee_forces_meV_A": asdict(lee.forces_meV_A), "lee_energy_meV": asdict(lee.energy_meV)}
         self._begin("equivariance of single quantizers")
         rows = [row for name, variant in self.variants.items() for row in lee_by_quantizer(
             {name: Counted(computed_on(variant, self.backend), self._tell)}, self.few, rotations=self.fewer,
@@ -171,16 +172,15 @@ class _Measuring:
             "lee_map": {"axes": sphere.axes.tolist(), "lee_forces_meV_A": sphere.lee_forces_meV_A.tolist(),
                         "angle_deg": sphere.angle_deg}}
 
-    def _saturation(self) -> list[dict[str, Any]]:
+    def _saturation(self, computing: Predictor) -> list[dict[str, Any]]:
         """Return the share of clipped values of each quantizer; the counters of an engine begin at 0 with it."""
-        counting = computed_on(self.forcefield, self.backend)
-        graphs = [unlabelled(graph) for graph in single_graphs(counting, self.turned)]
-        if counting is self.forcefield:
+        graphs = [unlabelled(graph) for graph in single_graphs(computing, self.turned)]
+        if computing is self.forcefield:
             rows = self.forcefield.saturation(graphs)
         else:
             for members in batches(graphs, self.batch_size):
-                counting(collate(members))
-            rows = counting.saturation()  # type: ignore[attr-defined]
+                checked_prediction(computing, collate(members))
+            rows = computing.saturation()  # type: ignore[attr-defined]
         self._tell(len(graphs))
         return [{"quantizer": quantizer, "clipped": float(fraction)} for quantizer, fraction in rows]
 

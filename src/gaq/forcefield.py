@@ -17,8 +17,8 @@ from torch import Tensor
 
 import gaq.threads  # noqa: F401 - PyTorch in a forked child must not wait for threads that stayed behind
 from gaq import tensorfile
-from gaq.errors import GaqError, ModelFileError, SpeciesError, StructureError
-from gaq.graph import Graph, Prediction, Predictor, build_graph
+from gaq.errors import DataError, GaqError, ModelFileError, SpeciesError, StructureError
+from gaq.graph import Graph, Prediction, Predictor, build_graph, collate
 from gaq.nn.extrapolation import nearest_known
 from gaq.nn.model import ModelConfig, Transformer
 from gaq.recipe import Recipe, first_fault
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 2
 ENTRY = "gaq"  # of the file's metadata: the header
+ENERGIES, BATCH = 200, 16  # structures from which the range of outputs is taken, well inside of its bounds; at a time
 
 
 @dataclass(eq=False)
@@ -125,18 +126,22 @@ class ForceField:
     def with_training_range(self, structures: Iterable[Structure]) -> "ForceField":
         """Return a copy that knows what these structures show it: the training data of an older file, say.
 
-        Kept are the shortest distance of each two species and the range of the network's outputs, beyond which the model
-        holds back (`gaq.nn.extrapolation`). Predictions within them do not change.
+        Kept are the shortest distance of each two species, and the range of the network's outputs in up to 200 structures,
+        evenly spread; beyond them the model holds back (`gaq.nn.extrapolation`). Predictions within do not change.
 
         Raises:
+            DataError: no structures.
             SpeciesError: an element the model was not trained on.
         """
         graphs = [self.graph(structure) for structure in structures]
+        if not graphs:
+            raise DataError("a training range needs at least one structure")
         for graph in graphs:
             check_graph(graph, self.species)
         model = copy.deepcopy(self.model)
         model.learn_distances(graphs)
-        model.learn_energies(graph.to(self.device) for graph in graphs)
+        some = graphs[:: -(-len(graphs) // ENERGIES)]
+        model.learn_energies(collate(some[k : k + BATCH]).to(self.device) for k in range(0, len(some), BATCH))
         return ForceField(model, self.recipe, self.provenance)
 
     def stored_bytes(self) -> dict[str, int]:
@@ -158,7 +163,7 @@ class ForceField:
                 for name, model in single_quantizers(self.model).items()}
 
     def save(self, path: str | Path) -> None:
-        """Write the force field as one safetensors file, atomically.
+        """Write the force field as one safetensors file, atomically; an old file is replaced.
 
         Raises:
             OutputError: the disk is full or the folder cannot be written; an old file stays as it was.

@@ -98,7 +98,7 @@ def test_wrong_arguments(frames, tmp_path):
     out = ("--out", tmp_path / "f.extxyz")
     assert "did you mean 'gfn2-xtb'" in one_error(invoke("data", "label", "water", "--method", "gfn2-xbt", *out))
     assert "ethanol" in one_error(invoke("data", "label", "ethanoll", *out))
-    assert "frames must be" in one_error(invoke("data", "label", "water", "--frames", 0, *out))
+    assert "'--frames'" in one_error(invoke("data", "label", "water", "--frames", 0, *out), 2)
     assert "either a STRUCTURE" in one_error(invoke("data", "label", *out))
     assert "either a STRUCTURE" in one_error(invoke("data", "label", "water", "--relabel", frames, *out))
     assert "did you mean 'qm9'" in one_error(invoke("data", "get", "qm99"))

@@ -84,7 +84,7 @@ def test_wrong_arguments(place):
     assert ".json" in one_error(invoke(*command, "--budget-forces", 1, "--out", "mixed.yaml"))
     assert "positive" in one_error(invoke(*command, "--budget-bytes", 0))
     assert "jacobian_frames" in one_error(invoke(*command, "--budget-antisymmetry", 1, "--jacobian-frames", 0))
-    assert "frames must be" in one_error(invoke(*command, "--frames", 0))
+    assert "'--frames'" in one_error(invoke(*command, "--frames", 0), 2)
     assert "folder" in one_error(invoke(*command, "--plot", place))
     assert "unknown recipe" in one_error(invoke(*command, "--recipe", "w4a9"))
     tiny.forcefield("l1", "w4").save(place / "w4.safetensors")

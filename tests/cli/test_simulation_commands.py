@@ -41,7 +41,7 @@ def test_ctrl_c_says_how_to_go_on(model, frames, tmp_path, monkeypatch):
 
 def test_wrong_arguments(model, frames, tmp_path):
     md = ("md", model, frames, "--out", tmp_path / "t.extxyz")
-    assert "did you mean 'nve'" in one_error(invoke(*md, "--ensemble", "nvee"))
+    assert "did you mean 'nve'" in one_error(invoke(*md, "--ensemble", "nvee"), 2)
     assert "timestep_fs" in one_error(invoke(*md, "--timestep", -1))
     assert "ethanol" in one_error(invoke("md", model, "ethanoll", *md[3:]))
     assert "does not know Cl" in one_error(invoke("md", model, "CH3Cl", *md[3:]))

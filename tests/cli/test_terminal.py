@@ -39,6 +39,26 @@ def test_lines_become_rarer(capsys):
     assert 30 < len(told) < 80
 
 
+def test_speed_begins_anew_with_a_stage():
+    clock = Clock()
+    pace = Pace(clock)
+    for clock.now in range(5):
+        pace.mark(1000 * clock.now)
+    clock.now = 6
+    assert pace.mark(0) is None
+    clock.now = 7
+    assert pace.mark(3) == pytest.approx(3.0)
+
+
+def test_every_stage_has_a_line(capsys):
+    with stages("auditing") as told:
+        for stage in ("loops", "simulations"):
+            for done in range(3):
+                told(done, 2, stage)
+    assert capsys.readouterr().err.splitlines() == ["auditing", "auditing: 0/2 predictions, loops",
+                                                    "auditing: 0/2 predictions, simulations"]
+
+
 def test_quantities_have_units():
     assert STEPS.count(3, 10) == "3/10 steps"
     assert STEPS.rate(0.25) == "0.25 it/s"
@@ -62,8 +82,8 @@ def test_a_terminal_gets_a_bar(capsys, monkeypatch):
         told(1, 4)
         told(4, 4, "validation", milestone=True)
     with stages("evaluating") as stage:
-        stage("[w4a8]: accuracy")
+        stage(3, 9, "[w4a8]: accuracy")
     shown = capsys.readouterr()
     assert shown.out == ""
-    for words in ("reading [data]", "4/4 steps", "validation", "[w4a8]: accuracy"):
+    for words in ("reading [data]", "4/4 steps", "validation", "3/9 predictions", "[w4a8]: accuracy"):
         assert words in shown.err

@@ -130,6 +130,7 @@ def test_periodic_structures_are_labelled(tmp_path: Path) -> None:
     assert frame.energy == pytest.approx(free.energy, abs=0.05)
 
 
+<<<<<<< HEAD
 def test_structure_from(tmp_path: Path) -> None:
     assert structure_from("CH3CH2OH").species.tolist() == molecule("CH3CH2OH").numbers.tolist()
     write(tmp_path / "a.xyz", [molecule("H2O"), molecule("CH4")])
@@ -180,3 +181,5 @@ def test_frames_of_an_ion_with_fixed_and_heavy_atoms() -> None:
         (again,) = relabel([replace(frame, energy=None)], "gfn2-xtb")
         assert again.energy == pytest.approx(frame.energy, abs=1e-4)
     assert not np.array_equal(frames[0].positions, frames[-1].positions)
+=======
+>>>>>>> main

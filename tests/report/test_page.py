@@ -144,7 +144,7 @@ def test_no_results_are_an_error():
 
 
 def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch, results):
-    monkeypatch.setattr(page, "render", lambda results: "new")
+    monkeypatch.setattr(page, "render", lambda results, drawn: "new")
     target = tmp_path / "page.html"
     target.write_text("old")
     with pytest.raises(OutputError):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gaq.report import plots
-from gaq.report.results import Curves, QuantizerError, Trajectory, parse_results
+from gaq.report.records import parse_results
+from gaq.report.results import Curves, QuantizerError, Trajectory
 from gaq.report.style import line_styles, to_svg
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from gaq.errors import ConfigError
 from gaq.forcefield import ForceField
 from gaq.recipe import load_recipe
 
+FORMAT, FORMAT_VERSION = "gaq-bench", 1
 TIMESTEP_FS = 0.5
 RECIPES_SHOWN = (FP32, "w4a16", "w4a8")
 LARGEST_TORCH = 200_000
@@ -186,7 +188,8 @@ def compare(model: ForceField, plan: Plan, progress: Told = lambda done, total, 
 def as_json(comparison: Comparison, machine: dict[str, Any]) -> dict[str, Any]:
     """Return the table as plain data."""
     derived = ("us_per_atom", "ns_per_day", "ms_per_step_with_neighbours")
-    return {"rows": [asdict(row) | {name: getattr(row, name) for name in derived} for row in comparison.rows],
+    return {"format": FORMAT, "format_version": FORMAT_VERSION, "version": version("gaq"),
+            "rows": [asdict(row) | {name: getattr(row, name) for name in derived} for row in comparison.rows],
             "skipped": [asdict(skip) for skip in comparison.skips],
             "ceilings": comparison.ceilings, "machine": machine}
 

@@ -98,7 +98,7 @@ def info(
 
 def _partial(out: Path) -> Path:
     """Return where the frames of an interrupted run go."""
-    return out.with_name(f"partial-{out.name}")
+    return out.parent / f"partial-{out.name}"
 
 
 def _write(made: "Labelled", count: int, out: Path, title: str) -> None:

@@ -1,5 +1,6 @@
 """`gaq md`: molecular dynamics."""
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,10 @@ import typer
 
 from gaq.cli import options
 from gaq.cli.terminal import meter, say, show, steps_of
-from gaq.errors import ExtrapolationWarning
+from gaq.errors import ConfigError, ExtrapolationWarning
 
 if TYPE_CHECKING:
+    from gaq.forcefield import ForceField
     from gaq.md.drivers import MDResult
     from gaq.md.extrapolation import Extrapolation
 
@@ -31,19 +33,26 @@ def md(
     timestep: Annotated[float, typer.Option("--timestep", help="fs.")] = 0.5,
     steps: Annotated[int, options.number("--steps", "All steps, those before a restart included.")] = 1000,
     every: Annotated[int, options.number("--every", "Steps between frames.")] = 10,
+    file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help=(
+        "Write energies and cost, for `gaq report`."))] = None,
     seed: options.Seed = 0,
     resume: options.Resume = False,
     backend: options.Backend = "auto",
     device: options.Device = "cpu",
     threads: options.Threads = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Run molecular dynamics with a model.
 
-    A run can be stopped with Ctrl-C at any time, and goes on with --resume.
+    A run can be stopped with Ctrl-C or SIGTERM at any time, and goes on with --resume, the same model and settings.
     """
     from gaq.data.structures import structure_from
+    from gaq.files import write_atomically
     from gaq.md.drivers import run_md
 
+    if file is not None and options.check_writable(file) == options.check_writable(out):
+        raise ConfigError(f"--out and --json are one file, {file}, and the energies would replace the trajectory; give two")
+    options.check_outputs([file], overwrite, [model, structure], own=resume and out.exists())
     options.use_threads(threads)
     forcefield = options.load_model(model, device)
     start = structure_from(structure)
@@ -55,6 +64,22 @@ def md(
                         progress=lambda state: told(state.step, state.steps, f"{state.temperature_K:.0f} K"))
     _summary(result)
     show(f"computed by {result.backend}")
+    if file is not None:
+        write_atomically(file, json.dumps(_as_json(result, model, forcefield), allow_nan=False))
+        show(f"wrote {file}")
+
+
+def _as_json(result: "MDResult", model: Path, forcefield: "ForceField") -> dict[str, Any]:
+    """Return what `gaq report` reads."""
+    from importlib.metadata import version
+
+    from gaq.files import sha256
+
+    return {"format": "gaq-md", "format_version": 1, "version": version("gaq"), "model": str(model),
+            "model_sha256": sha256(model), "ensemble": result.ensemble, "steps": result.steps, "backend": result.backend,
+            "formula": result.final.formula, "atoms": len(result.final),
+            "mean_temperature_K": float(result.temperature.mean()),
+            "run": result.to_results(options.short_name(model), forcefield.recipe.name)}
 
 
 def _warn(audit: Any) -> None:

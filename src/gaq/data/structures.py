@@ -66,7 +66,9 @@ def named(name: str) -> Structure:
         return azobenzene()
     known = _molecule(name.strip())
     if known is None:
-        near = did_you_mean(name[:80], [*COMMON_NAMES, AZOBENZENE, *MOLECULES])
+        every = [*COMMON_NAMES, AZOBENZENE, *MOLECULES]
+        same = next((other for other in every if other.lower() == plain), None)
+        near = did_you_mean(name[:80], every) if same is None else f"; did you mean {same!r}?"
         raise DataError(f"{name[:80]!r} is no file, data set or molecule that is known, such as ethanol, CH3CH2OH, "
                         f"{AZOBENZENE} or water-64{near}")
     atoms = molecule(known)
@@ -112,7 +114,7 @@ def _frame_of(name: str) -> tuple[str, int]:
 
 def _exists(place: str) -> bool:
     try:
-        return Path(place).expanduser().exists()
+        return bool(place.strip()) and Path(place).expanduser().exists()
     except (OSError, RuntimeError, ValueError):  # too long for a path, or no such user
         return False
 

@@ -35,7 +35,7 @@ class Extrapolation:
         self._nearest: NDArray[np.float64] | None = getattr(forcefield, "nearest", None)
         self._engine: Any = getattr(forcefield, "engine", None)
         self._quantizers: Sequence[str] = getattr(forcefield, "quantizers", ())
-        self._counted = self._engine.saturation() if self._quantizers else None
+        self._counted = self._engine.saturation() if self._engine is not None and self._quantizers else None
         self._told: set[str] = set()
 
     def look(self, graph: Graph) -> None:
@@ -61,11 +61,12 @@ class Extrapolation:
             first, second = sorted((int(species[i[edge]]), int(species[j[edge]])))
             distance = float(np.sqrt(squares[edge]))
             self.shortest[first, second] = min(distance, self.shortest.get((first, second), np.inf))
-        self._tell("distances", f"atoms {i[edge]} and {j[edge]} ({named((first, second))}) are {distance:.2f} Å apart, and the "
-                                f"model knows such pairs from {self._nearest[first, second]:.2f} Å on; do not trust the forces")
+        known = self._nearest[first, second]
+        self._tell("distances", f"atoms {i[edge]} and {j[edge]} ({named((first, second))}) are {distance:.2f} Å apart, and "
+                                f"the model knows such pairs from {known:.2f} Å on; do not trust the forces")
 
     def _look_at_codes(self) -> None:
-        if self._counted is None or "codes" in self._told:
+        if self._engine is None or self._counted is None or "codes" in self._told:
             return
         (clipped, seen), (clipped_before, seen_before) = self._engine.saturation(), self._counted
         self._counted = clipped, seen

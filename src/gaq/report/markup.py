@@ -1,6 +1,6 @@
 """Small pieces of HTML; every text that comes from a results file goes through `escape` here or where it is used."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 from matplotlib.figure import Figure
@@ -10,11 +10,16 @@ from gaq.report.style import LineStyle, to_svg
 
 
 class Figures:
-    """Numbers the figures of one page and turns each into HTML with a caption and a text for screen readers."""
+    """Numbers the figures of one page and turns each into HTML with a caption and a text for screen readers.
 
-    def __init__(self) -> None:
+    Args:
+        told: called with the number of panels drawn so far.
+    """
+
+    def __init__(self, told: Callable[[int], None] = lambda panels: None) -> None:
         self._numbered = 0
         self._drawn = 0
+        self._told = told
 
     def group(self, caption: str, panels: Sequence[str], kind: str = "wide") -> str:
         """Return panels under one numbered caption, or nothing without panels.
@@ -41,6 +46,7 @@ class Figures:
         """
         self._drawn += 1
         svg = to_svg(figure, f"f{self._drawn}", inline=True)
+        self._told(self._drawn)
         above = f'<p class="panel-title">{title}</p>' if title else ""
         below = f'<p class="panel-note">{note}</p>' if note else ""
         return f'<div class="panel">{above}<div role="img" aria-label="{escape(alt)}">{svg}</div>{below}</div>'

@@ -8,6 +8,7 @@ from ase.data.colors import jmol_colors
 from ase.formula import Formula
 
 from gaq.report.results import Molecule
+from gaq.report.style import drawable
 
 BOND_TOLERANCE = 1.2  # a bond is shorter than this times the sum of the covalent radii
 
@@ -23,7 +24,7 @@ def scene(molecule: Molecule) -> dict[str, Any]:
         Covalent radii of Cordero et al., Dalton Trans. 2008, 2832, and the Jmol colours, both through ASE.
     """
     species = np.asarray(molecule.species, dtype=int)
-    positions = _faced(np.asarray(molecule.positions, dtype=float).reshape(-1, 3))
+    positions = _faced(drawable(molecule.positions).reshape(-1, 3))
     atoms = [
         {"symbol": chemical_symbols[z], "position": [round(float(x), 4) for x in position],
          "radius": round(0.22 + 0.28 * float(covalent_radii[z]), 3), "color": _hex(jmol_colors[z])}

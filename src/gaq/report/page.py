@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -11,32 +11,38 @@ from typing import Any
 
 from gaq.errors import DataError
 from gaq.files import write_atomically
+from gaq.report.chapters import chapters
 from gaq.report.markup import Figures, details, section
+from gaq.report.records import parse
+from gaq.report.results import FORMAT
 from gaq.report.sections import StudySections, model_files
 from gaq.report.tables import Study, gather
 
 
-def write_page(results: Sequence[dict[str, Any]], path: str | Path) -> None:
+def write_page(results: Sequence[dict[str, Any]], path: str | Path,
+               drawn: Callable[[int], None] = lambda figures: None) -> None:
     """Write results as one self-contained HTML page.
 
     Args:
-        results: one or several contents of results files; models on the same data are compared in one study.
+        results: one or several contents of results files of any kind; models on the same data are compared in one study.
         path: the HTML file to write.
+        drawn: called with the number of figures drawn so far.
 
     Raises:
         DataError: no results, or results that do not follow the schema.
         OutputError: the page could not be written.
     """
-    write_atomically(path, render(results))
+    write_atomically(path, render(results, drawn))
 
 
-def render(results: Sequence[dict[str, Any]]) -> str:
+def render(results: Sequence[dict[str, Any]], drawn: Callable[[int], None] = lambda figures: None) -> str:
     """Return the HTML of `write_page`; the same results give the same text."""
-    studies = gather(results)
-    if not studies:
+    if not results:
         raise DataError("a page needs at least one results file, given none; "
                         "write one with `gaq evaluate --json PATH`")
-    figures = Figures()
+    records = [parse(data, f"results[{i}]" if len(results) > 1 else "results") for i, data in enumerate(results)]
+    studies = gather([data for data in results if data["format"] == FORMAT])
+    figures = Figures(drawn)
     articles, links = [], []
     for i, study in enumerate(studies, start=1):
         sections = StudySections(study, figures, f"-{i}" if len(studies) > 1 else "")
@@ -45,11 +51,15 @@ def render(results: Sequence[dict[str, Any]]) -> str:
         articles.append(f'<article id="study-{i}">{head}{"".join(html for _, _, html in written)}</article>')
         links += [(anchor, title) for anchor, title, _ in written] if len(studies) == 1 else [
             (f"study-{i}", study.first.title)]
+    more = chapters(records, figures)
+    articles += [html for _, _, html in more]
+    links += [(anchor, title) for anchor, title, _ in more]
     notes = _notes(studies)
     origin = _origin(studies)
-    links += [("reading", "How to read this"), *([("notes", "Notes")] if notes else []), ("origin", "Origin")]
+    links += [("reading", "How to read this"), *([("notes", "Notes")] if notes else []),
+              *([("origin", "Origin")] if origin else [])]
     navigation = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title in links)
-    title = studies[0].first.title if len(studies) == 1 else f"gaq: {len(studies)} studies"
+    title = studies[0].first.title if len(studies) == 1 else f"gaq: {len(studies)} studies" if studies else "gaq report"
     script = _asset("viewer.js")
     return Template(_asset("page.html")).substitute(
         title=escape(title), style=_asset("page.css"), script=script, script_hash=_hash(script),

@@ -13,7 +13,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from gaq.report.numbers import kilobytes, number
 from gaq.report.results import Curves, Model, QuantizerError, Trajectory
-from gaq.report.style import FONT_SIZE, INK, LineStyle, legend, line_styles, new_figure, plain_log, short, tidy
+from gaq.report.style import (
+    FONT_SIZE,
+    INK,
+    SMALLEST,
+    LineStyle,
+    drawable,
+    legend,
+    line_styles,
+    new_figure,
+    plain_log,
+    short,
+    tidy,
+)
 
 MILLI = 1000.0  # meV per eV
 MAX_BARS = 24
@@ -172,7 +184,7 @@ def phases(curves: Curves) -> list[tuple[str, float, float]]:
 
 def log_limits(series: Sequence[Sequence[float]]) -> tuple[float, float] | None:
     """Return the limits of a logarithmic axis that shows all of several series, or None if nothing is positive."""
-    values = np.array([v for one in series for v in one], dtype=float)
+    values = drawable([v for one in series for v in one])
     values = values[np.isfinite(values) & (values > 0)]
     return (float(values.min()) / 1.3, float(values.max()) * 1.6) if len(values) else None
 
@@ -240,7 +252,8 @@ def times_by_size(lines: Mapping[str, Sequence[tuple[int, float]]], emphasized: 
     for (name, points), marker in zip(lines.items(), itertools.cycle(_MARKERS), strict=False):
         atoms, times = zip(*sorted(points), strict=True)
         thick = name == emphasized
-        axes.plot(atoms, times, color=styles[name].color, linestyle=styles[name].dash, marker=marker, markeredgewidth=0,
+        axes.plot(atoms, np.maximum(drawable(times), SMALLEST), color=styles[name].color,
+                  linestyle=styles[name].dash, marker=marker, markeredgewidth=0,
                   linewidth=2.6 if thick else 1.5, markersize=6 if thick else 4.5, label=short(name),
                   zorder=3 if thick else 2)
     axes.set_xscale("log")
@@ -262,7 +275,7 @@ def _bars(rows: Sequence[tuple[str, float]], colors: Sequence[str], labels: Sequ
           room: float = 1.2) -> Figure:
     figure = new_figure(460, 62 + 23 * max(len(rows), 1))
     axes = figure.subplots()
-    values = [value for _, value in rows]
+    values = drawable([value for _, value in rows]).tolist()
     axes.barh(range(len(rows)), values, color=list(colors), height=0.64)
     for i, (value, label) in enumerate(zip(values, labels, strict=True)):
         axes.annotate(label, (value, i), xytext=(5, 0), textcoords="offset points", va="center", color=INK,
@@ -278,7 +291,7 @@ def _bars(rows: Sequence[tuple[str, float]], colors: Sequence[str], labels: Sequ
 
 
 def _line(axes: Axes, x: NDArray, y: Sequence[float], color: str, dash: Any, label: str) -> None:
-    values = np.asarray(y, dtype=float)
+    values = drawable(y)
     if len(values):
         known = np.isfinite(values) & (values > 0)
         if known.any():
@@ -286,7 +299,7 @@ def _line(axes: Axes, x: NDArray, y: Sequence[float], color: str, dash: Any, lab
 
 
 def _finite(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    a, b = drawable(first), drawable(second)
     known = np.isfinite(a) & np.isfinite(b)
     return a[known], b[known]
 

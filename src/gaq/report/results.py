@@ -1,14 +1,9 @@
-"""The results file: read, checked once, and seen through frozen values. Everything but the names is optional."""
+"""What `gaq evaluate` writes, as frozen values. Everything but the names is optional."""
 
-import json
 import math
-from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-
-from gaq.errors import DataError
-from gaq.reading import read_text
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 FORMAT = "gaq-results"
 FORMAT_VERSION = 1
@@ -35,7 +30,7 @@ Count = Annotated[int, Field(ge=0, le=10**15)]
 Vector = Annotated[list[Annotated[float, Field(ge=-LARGEST, le=LARGEST)]], Field(min_length=3, max_length=3)]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
     """A part of a results file; keys that this version does not know are left alone."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -49,7 +44,7 @@ def _same_length(part: BaseModel, *names: str, missing_allowed: bool = False) ->
         raise ValueError("lists must be of one length, given " + ", ".join(f"{n}: {k}" for n, k in lengths.items()))
 
 
-class Hardware(_Part):
+class Hardware(Part):
     """Where the numbers were measured."""
 
     cpu: Label = ""
@@ -58,7 +53,7 @@ class Hardware(_Part):
     device: Label = ""
 
 
-class Molecule(_Part):
+class Molecule(Part):
     """One molecule for the 3D view: atomic numbers and positions in Å."""
 
     species: list[Annotated[int, Field(ge=1, le=118)]]
@@ -70,7 +65,7 @@ class Molecule(_Part):
         return self
 
 
-class ErrorStatistics(_Part):
+class ErrorStatistics(Part):
     """Statistics of an equivariance error over rotations and frames, in meV/Å (forces) or meV (energy)."""
 
     mean: Number = math.nan
@@ -82,21 +77,21 @@ class ErrorStatistics(_Part):
     frames: Count | None = None
 
 
-class QuantizerError(_Part):
+class QuantizerError(Part):
     """What one quantizer contributes to the equivariance error of the forces, in meV/Å."""
 
     quantizer: Label
     lee_forces_meV_A: Number = math.nan
 
 
-class Saturation(_Part):
+class Saturation(Part):
     """Fraction of the values that one quantizer clips."""
 
     quantizer: Label
     clipped: Number = math.nan
 
 
-class AxisMap(_Part):
+class AxisMap(Part):
     """Equivariance error of the forces (meV/Å) for turns by one angle (degrees) around many axes (unit vectors)."""
 
     axes: list[Vector]
@@ -109,7 +104,7 @@ class AxisMap(_Part):
         return self
 
 
-class Parity(_Part):
+class Parity(Part):
     """Reference and predicted values: force components in eV/Å, energies in eV relative to their mean."""
 
     forces_ref: list[Number] = []
@@ -124,7 +119,7 @@ class Parity(_Part):
         return self
 
 
-class Curves(_Part):
+class Curves(Part):
     """What was logged during training, one entry per logged step."""
 
     step: list[Count]
@@ -139,7 +134,14 @@ class Curves(_Part):
         return self
 
 
-class Model(_Part):
+class ForceErrors(Part):
+    """Errors of the forces on the atoms of one element, in meV/Å."""
+
+    mae_meV_A: Number = math.nan
+    rmse_meV_A: Number = math.nan
+
+
+class Model(Part):
     """What was measured of one force field."""
 
     name: Label
@@ -152,9 +154,13 @@ class Model(_Part):
     energy_mae_meV: Number = math.nan
     energy_rmse_meV: Number = math.nan
     energy_offset_meV: Number = math.nan
+    energy_mae_meV_atom: Number = math.nan
+    energy_rmse_meV_atom: Number = math.nan
     forces_mae_meV_A: Number = math.nan
     forces_rmse_meV_A: Number = math.nan
     stress_mae_meV_A3: Number = math.nan
+    forces_by_element: dict[Label, ForceErrors] = {}
+    backend: Label = ""
     lee_forces_meV_A: ErrorStatistics | None = None
     lee_energy_meV: ErrorStatistics | None = None
     lee_by_layer: list[QuantizerError] = []
@@ -167,7 +173,7 @@ class Model(_Part):
     curves: Curves | None = None
 
 
-class Trajectory(_Part):
+class Trajectory(Part):
     """Total energy along one run at constant energy, relative to its first value."""
 
     name: Label
@@ -185,7 +191,7 @@ class Trajectory(_Part):
         return self
 
 
-class Results(_Part):
+class Results(Part):
     """One results file."""
 
     format: str
@@ -200,54 +206,3 @@ class Results(_Part):
     models: Annotated[list[Model], Field(min_length=1)]
     nve: list[Trajectory] = []
     notes: list[Label] = []
-
-
-def read_results(path: str | Path) -> dict[str, Any]:
-    """Read a results file that `gaq evaluate --json` or `gaq demo` wrote, and check it.
-
-    Args:
-        path: the JSON file.
-
-    Returns:
-        The content of the file, unchanged.
-
-    Raises:
-        DataError: the file is missing, truncated, not JSON, not a results file, or newer than this program.
-    """
-    text = read_text(path, DataError, "give the JSON file that `gaq evaluate --json PATH` wrote, "
-                     "not a model or a data file")
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"results {path} are not valid JSON ({error}): the file is truncated or was edited; "
-                        "write it again with `gaq evaluate --json PATH`") from error
-    parse_results(data, str(path))
-    return data
-
-
-def parse_results(data: Any, where: str = "results") -> Results:
-    """Check the content of a results file and return it as frozen values.
-
-    Args:
-        data: what `json.load` gave.
-        where: how errors name the source, usually its path.
-
-    Raises:
-        DataError: a foreign or newer format, or an entry that does not follow the schema.
-    """
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        given = repr(data.get("format"))[:60] if isinstance(data, dict) else type(data).__name__
-        raise DataError(f"{where}: not a gaq results file: the key 'format' must be {FORMAT!r}, given {given}; "
-                        "give the file that `gaq evaluate --json` wrote")
-    version = data.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise DataError(f"{where}: format_version is {version}, and this gaq reads up to {FORMAT_VERSION}; "
-                        "update gaq, or write the results again with this version")
-    try:
-        return Results.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "results"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise DataError(f"{where}: {place}: {first['msg']}{more}; "
-                        "write the results again with `gaq evaluate --json PATH`") from error

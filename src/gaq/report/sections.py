@@ -8,10 +8,11 @@ from html import escape
 from itertools import groupby
 
 from gaq.report import plots, sphere
+from gaq.report.chapters import run_table
 from gaq.report.markup import Figures, details, heading, named, section, table
 from gaq.report.molecule import scene
 from gaq.report.numbers import aligned, interval, kilobytes, number, percent, setting
-from gaq.report.results import Curves, ErrorStatistics, Model, Trajectory
+from gaq.report.results import Curves, ErrorStatistics, Model
 from gaq.report.style import LineStyle, line_styles
 from gaq.report.tables import Study, cautions, summary_columns
 
@@ -38,7 +39,8 @@ class StudySections:
         """Return (anchor, title, HTML) of every section that has something to show."""
         written = [
             ("summary", "Summary", (self.summary(),)),
-            ("accuracy", "Accuracy", (self.parity("forces"), self.parity("energy"), self.force_errors())),
+            ("accuracy", "Accuracy", (self.parity("forces"), self.parity("energy"), self.force_errors(),
+                                      self.elements())),
             ("equivariance", "Equivariance", (self.maps(), self.quantizers(), self.lee_statistics())),
             ("conservation", "Energy conservation", (self.conservation(),)),
             ("training", "Training", (self.training(),)),
@@ -106,6 +108,17 @@ class StudySections:
             "How large single force errors are. A tail to the right means rare but large errors, which a mean hides "
             "and a simulation meets sooner or later.",
             [self.figures.panel(plots.force_errors(known, self.styles), alt)])
+
+    def elements(self) -> str:
+        """Force errors on each element, collapsed."""
+        rows = [(m.name, element, errors) for m in self.models for element, errors in m.forces_by_element.items()]
+        if not rows:
+            return ""
+        columns = [[name for name, _, _ in rows], [element for _, element, _ in rows],
+                   [number(errors.mae_meV_A) for _, _, errors in rows],
+                   [number(errors.rmse_meV_A) for _, _, errors in rows]]
+        return details("Force errors by element", table(
+            [("Model", ""), ("element", ""), ("MAE", "meV/Å"), ("RMSE", "meV/Å")], columns, names=2))
 
     def maps(self) -> str:
         """Equivariance error over the sphere of rotation axes."""
@@ -180,7 +193,7 @@ class StudySections:
             "far behind, the axis is linear near zero and logarithmic beyond.",
             [self.figures.panel(plots.conservation(self.runs, self.styles),
                                 f"Total energy in NVE runs; drift: {drifts}.")])
-        return figure + self._run_table(self.runs)
+        return figure + run_table(self.runs)
 
     def training(self) -> str:
         """Training curves, one plot per model on the same scales."""
@@ -249,16 +262,6 @@ class StudySections:
                 '<button type="button" data-key="-" aria-label="zoom out">−</button>'
                 '<button type="button" data-key="0" aria-label="reset the view">reset</button></span></p></div>')
 
-    @staticmethod
-    def _run_table(runs: Sequence[Trajectory]) -> str:
-        length = [setting(r.time_ps[-1]) if r.time_ps else "n/a" for r in runs]
-        columns = [[r.name for r in runs], [number(r.drift_meV_atom_ps) for r in runs], length,
-                   [setting(r.timestep_fs) for r in runs], [setting(r.temperature_K) for r in runs],
-                   [number(r.ms_per_step) for r in runs]]
-        headings = [("Run", ""), ("drift", "meV/atom/ps"), ("length", "ps"), ("time step", "fs"),
-                    ("start temperature", "K"), ("cost", "ms/step")]
-        return table(headings, columns)
-
 
 def _phase_note(curves: Curves) -> str:
     found = plots.phases(curves)
@@ -272,8 +275,8 @@ def model_files(models: Sequence[Model]) -> str:
     """Return where each model came from, as a table."""
     if not any(m.path or m.model_sha256 or m.source for m in models):
         return ""
-    keys = ("name", "recipe", "path", "model_sha256", "source")
+    keys = ("name", "recipe", "path", "model_sha256", "backend", "source")
     columns = [[getattr(m, key) for m in models] for key in keys]
     columns.append(["n/a" if m.frames is None else str(m.frames) for m in models])
-    headings = [(title, "") for title in ("Model", "recipe", "file", "SHA-256", "data", "frames")]
-    return table(headings, columns, names=5)
+    headings = [(title, "") for title in ("Model", "recipe", "file", "SHA-256", "computed by", "data", "frames")]
+    return table(headings, columns, names=6)

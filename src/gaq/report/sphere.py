@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from gaq.report.results import AxisMap
-from gaq.report.style import FONT_SIZE, GRID, INK, new_figure, plain_log
+from gaq.report.style import FONT_SIZE, GRID, INK, drawable, new_figure, plain_log
 
 MAP_DECADES = 3.0  # a shared colour scale reaches at most this far below its top
 _MAP_ROWS = 110  # of pixels in a map
@@ -20,7 +20,7 @@ _MAP_ROWS = 110  # of pixels in a map
 
 def map_scale(maps: Sequence[AxisMap]) -> tuple[float, float]:
     """Return the limits (meV/Å) of one logarithmic colour scale for several maps."""
-    values = np.array([v for m in maps for v in m.lee_forces_meV_A], dtype=float)
+    values = drawable([v for m in maps for v in m.lee_forces_meV_A])
     values = values[np.isfinite(values) & (values > 0)]
     if not len(values):
         return 0.1, 1.0
@@ -63,8 +63,8 @@ def map_spread(maps: Sequence[AxisMap]) -> float:
 
 
 def _measured(axis_map: AxisMap) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    vectors = np.asarray(axis_map.axes, dtype=float).reshape(-1, 3)
-    values = np.asarray(axis_map.lee_forces_meV_A, dtype=float)
+    vectors = drawable(axis_map.axes).reshape(-1, 3)
+    values = drawable(axis_map.lee_forces_meV_A)
     known = np.isfinite(values) & np.isfinite(vectors).all(axis=1)
     return vectors[known], values[known]
 

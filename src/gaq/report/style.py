@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
+from numpy.typing import ArrayLike, NDArray
 
 INK = "#243040"  # text and axes; a page may redefine both of these through CSS
 GRID = "#d3d9e0"
 FONT_SIZE = 11.0
+SMALLEST, LARGEST = 1e-15, 1e15  # of what a plot shows: beyond, axes and ticks are out of floating-point range
 _DPI = 72  # one point is one CSS pixel
 _RASTER_DPI = 160
 
@@ -50,6 +53,12 @@ def line_styles(models: Iterable[tuple[str, str]]) -> dict[str, LineStyle]:
         styles[name] = _FIXED[recipe] if fixed else next(others)
         taken.add(recipe)
     return styles
+
+
+def drawable(values: ArrayLike) -> NDArray[np.float64]:
+    """Return values with those of no size that a plot could show brought to its ends, or to 0; NaN stays."""
+    array = np.asarray(values, dtype=np.float64)
+    return np.clip(np.where(np.abs(array) < SMALLEST, 0.0, array), -LARGEST, LARGEST)
 
 
 def new_figure(width: float, height: float, margins: tuple[float, float, float, float] | None = None) -> Figure:

@@ -9,8 +9,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from gaq.errors import DataError
 from gaq.report.numbers import MISSING, aligned, interval, kilobytes, number, percent, ratio
-from gaq.report.results import ErrorStatistics, Model, Results, parse_results
+from gaq.report.records import parse_results
+from gaq.report.results import FORMAT, ErrorStatistics, Model, Results
 
 FULL_PRECISION = "fp32"
 NAIVE = "int8-naive"
@@ -63,12 +65,45 @@ def gather(results: Sequence[dict[str, Any]]) -> list[Study]:
         DataError: a results dict does not follow the schema.
     """
     parsed = [parse_results(data, f"results[{i}]" if len(results) > 1 else "results") for i, data in enumerate(results)]
-    by_data: dict[tuple[str, str], list[Results]] = {}
+    by_data: dict[tuple[str, ...], list[Results]] = {}
     for result in parsed:
-        key = ("fingerprint", result.source_fingerprint) if result.source_fingerprint else ("source", result.source)
-        by_data.setdefault(key, []).append(result)
+        by_data.setdefault(_frame_set(result), []).append(result)
     return [Study(tuple(group), _unique([model for result in group for model in result.models]))
             for group in by_data.values()]
+
+
+def check_same_frames(results: Sequence[dict[str, Any]], names: Sequence[str], way_out: str) -> None:
+    """Refuse models that were evaluated on different frames.
+
+    Args:
+        results: contents of results files; those that are not of `gaq evaluate` may be of any frames.
+        names: what errors call them, one for each.
+        way_out: what to do about it, in the words of the caller.
+
+    Raises:
+        DataError: fingerprints, or where these are not known sources and numbers of frames, differ.
+    """
+    first: tuple[str, Results] | None = None
+    for data, name in zip(results, names, strict=True):
+        if data["format"] != FORMAT:
+            continue
+        result = parse_results(data, name)
+        if first is None:
+            first = name, result
+        elif _frame_set(result) != _frame_set(first[1]):
+            raise DataError(f"{first[0]} and {name} were measured on different frames, which no one table may compare: "
+                            f"{_described(first[1])} against {_described(result)}; evaluate the models on the same "
+                            f"frames, or {way_out}")
+
+
+def _frame_set(result: Results) -> tuple[str, ...]:
+    return (result.source_fingerprint,) if result.source_fingerprint else (result.source, str(result.frames))
+
+
+def _described(result: Results) -> str:
+    count = "an unknown number of" if result.frames is None else str(result.frames)
+    mark = result.source_fingerprint[:8] or "no fingerprint"
+    return f"{count} frames of {result.source[:80] or 'unknown source'} ({mark})"
 
 
 def _unique(models: list[Model]) -> tuple[Model, ...]:
@@ -93,7 +128,11 @@ def summary_columns(models: Sequence[Model]) -> list[Column]:
 
     columns = [
         column("Energy", "MAE", "meV", lambda m: number(m.energy_mae_meV), "mean absolute error of the energy"),
+        column("Energy", "MAE", "meV/atom", lambda m: number(m.energy_mae_meV_atom),
+               "mean absolute error of the energy per atom"),
         column("Energy", "RMSE", "meV", lambda m: number(m.energy_rmse_meV), "root mean square energy error", False),
+        column("Energy", "RMSE", "meV/atom", lambda m: number(m.energy_rmse_meV_atom),
+               "root mean square error of the energy per atom", False),
         column("Forces", "MAE", "meV/Å", lambda m: number(m.forces_mae_meV_A), "mean absolute error of the forces"),
         column("Forces", "RMSE", "meV/Å", lambda m: number(m.forces_rmse_meV_A), "root mean square force error", False),
         column("Forces", "÷ FP32", "",

@@ -130,18 +130,6 @@ def test_periodic_structures_are_labelled(tmp_path: Path) -> None:
     assert frame.energy == pytest.approx(free.energy, abs=0.05)
 
 
-<<<<<<< HEAD
-def test_structure_from(tmp_path: Path) -> None:
-    assert structure_from("CH3CH2OH").species.tolist() == molecule("CH3CH2OH").numbers.tolist()
-    write(tmp_path / "a.xyz", [molecule("H2O"), molecule("CH4")])
-    assert len(structure_from(str(tmp_path / "a.xyz"))) == 5
-    with pytest.raises(DataError, match="did you mean 'CH3CH2OH'"):
-        structure_from("CH3CH2OHH")
-    (tmp_path / "bad.xyz").write_text("3\n\nH 0 0")
-    with pytest.raises(DataError, match="cannot read"):
-        structure_from(tmp_path / "bad.xyz")
-
-
 def test_charge_and_spin_come_from_the_structure_and_are_written() -> None:
     ethanol = structure_from("ethanol")
     ion = replace(ethanol, charge=1.0)
@@ -181,5 +169,3 @@ def test_frames_of_an_ion_with_fixed_and_heavy_atoms() -> None:
         (again,) = relabel([replace(frame, energy=None)], "gfn2-xtb")
         assert again.energy == pytest.approx(frame.energy, abs=1e-4)
     assert not np.array_equal(frames[0].positions, frames[-1].positions)
-=======
->>>>>>> main

@@ -7,13 +7,8 @@ import warnings
 import pytest
 
 from gaq.errors import DataError
-<<<<<<< HEAD
 from gaq.report import comparison_table, read_results, write_page
-from gaq.report.results import parse_results
-=======
-from gaq.report import read_results
 from gaq.report.records import parse_results
->>>>>>> main
 
 
 @pytest.fixture

@@ -56,13 +56,8 @@ def check_training_range(closest: Tensor, energy_range: Tensor, cutoff: float) -
     """Refuse what cannot have been seen in training.
 
     Raises:
-<<<<<<< HEAD
-        ModelFileError: shortest distances that are not symmetric, or not from 0 (not known) to the cutoff; a range of
-            energies that is not finite, or begins above its end.
-=======
         ModelFileError: shortest distances that are not symmetric, or neither 0 (not known) nor within the cutoff;
             a range of energies that is not finite, or begins above its end.
->>>>>>> files
     """
     known = (closest >= MIN_DISTANCE) & (closest <= cutoff)
     if not torch.equal(closest, closest.T) or not bool((known | (closest == UNKNOWN)).all()):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import CUTOFF, SPECIES, cluster, crystal, float_model
 
-from gaq.errors import ConfigError, SpeciesError
+from gaq.errors import ModelFileError, SpeciesError
 from gaq.forcefield import ForceField
 from gaq.graph import build_graph
 from gaq.nn.extrapolation import (
@@ -176,9 +176,9 @@ def test_an_old_model_learns_its_training_range_from_frames() -> None:
 @pytest.mark.parametrize("closest", [-1.0, 6.0, np.nan, np.inf])
 def test_distances_that_are_none_are_refused(closest: float) -> None:
     fine = torch.zeros(1, 2, dtype=torch.float64)
-    with pytest.raises(ConfigError, match="closest"):
+    with pytest.raises(ModelFileError, match="closest"):
         check_training_range(torch.full((1, 1), closest, dtype=torch.float64), fine, 5.0)
-    with pytest.raises(ConfigError, match="energy_range"):
+    with pytest.raises(ModelFileError, match="energy_range"):
         check_training_range(torch.ones(1, 1), torch.tensor([[1.0, 0.0]]), 5.0)
-    with pytest.raises(ConfigError, match="symmetric"):
+    with pytest.raises(ModelFileError, match="symmetric"):
         check_training_range(torch.tensor([[1.0, 2.0], [1.0, 1.0]]), torch.zeros(2, 2), 5.0)

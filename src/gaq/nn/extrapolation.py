@@ -55,8 +55,8 @@ def check_training_range(closest: Tensor, energy_range: Tensor, cutoff: float) -
     """Refuse what cannot have been seen in training.
 
     Raises:
-        ModelFileError: shortest distances that are not symmetric, or not from 0 (not known) to the cutoff; a range of energies
-            that is not finite, or begins above its end.
+        ModelFileError: shortest distances that are not symmetric, or not from 0 (not known) to the cutoff; a range of
+            energies that is not finite, or begins above its end.
     """
     if not torch.equal(closest, closest.T) or not bool(((closest >= 0) & (closest <= cutoff)).all()):
         raise ModelFileError(f"closest must be symmetric distances from 0 (not known) to the cutoff, {cutoff:g} Å")

@@ -121,6 +121,21 @@ def test_a_real_process_fails_in_one_line(tmp_path):
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [("info",), ("--help",), ("md", "--help")])
+def test_a_pipe_that_closes_is_no_error(arguments):
+    process = started(*arguments)
+    process.stdout.close()
+    with process.stderr as told:
+        assert told.read() == ""
+    process.wait(timeout=60)
+
+
+def test_python_with_warnings_as_errors(model):
+    done = subprocess.run([sys.executable, "-W", "error", "-c", "from gaq.cli import main; main()", "info", str(model)],
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_real_process_stops_at_ctrl_c(config, tmp_path):
     process = started("train", config, "--set", f"out={tmp_path}", "--set", "optimization.steps=100000",
                       "--set", "optimization.compile=never")

@@ -94,7 +94,7 @@ def _value(what: str, key: str, values: dict[str, Any], atoms: Atoms, source: st
         results = () if atoms.calc is None else atoms.calc.results
         known = sorted({*here, *results} - {"numbers", "positions"})
         raise DataError(f"{source} has no {what} called {key!r}; it has {', '.join(known) or 'no such values'}"
-                        f"{did_you_mean(key, known)}; give the right name as --{what}-key")
+                        f"{did_you_mean(key, known)}; give the right name as {what}_key")
     try:
         return np.asarray(values[key], dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -17,6 +17,7 @@ import torch
 from ase.units import fs
 from tiny import cluster, crystal, forcefield
 
+from gaq.atoms import atoms_of
 from gaq.engine.backend import on_backend
 from gaq.engine.dynamics import Bath, NativeDynamics, State
 from gaq.engine.errors import BUSY, EngineError
@@ -24,7 +25,7 @@ from gaq.engine.library import library
 from gaq.engine.native import NativeForceField
 from gaq.forcefield import ForceField
 from gaq.graph import Prediction
-from gaq.md.calculator import GaqCalculator, atoms_of
+from gaq.md.calculator import GaqCalculator
 from gaq.structure import Structure
 from gaq.threads import Lock
 

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install test fuzz sanitize demo lint results clean
+.PHONY: install test fuzz sanitize sanitize-threads demo lint results clean
 
 install: .venv/installed
 
@@ -29,13 +29,21 @@ fuzz: install
 	$(BIN)/python -m tests.fuzz blobs --cases $(CASES) --seed $(SEED)
 	$(BIN)/python -m tests.fuzz inputs --cases $(CASES) --seed $(SEED)
 
-# The engine's native tests and blobs under AddressSanitizer and UBSan; needs cmake and a C++ compiler.
+# The engine's native tests and blobs under AddressSanitizer and UBSan, and its threads under ThreadSanitizer; need cmake and a
+# C++ compiler.
 sanitize: install
 	cmake -S csrc -B build/sanitize -DGAQ_SANITIZE=ON
 	cmake --build build/sanitize --parallel
 	$(BIN)/python tests/engine/write_blobs.py build/sanitize
+	for test in build/sanitize/test_*; do $$test || exit 1; done
 	build/sanitize/stress build/sanitize/*.blob
 	$(BIN)/python -m tests.fuzz blobs --sanitized --cases $(CASES) --seed $(SEED)
+
+sanitize-threads: install
+	cmake -S csrc -B build/threads -DGAQ_TSAN=ON
+	cmake --build build/threads --parallel --target stress
+	$(BIN)/python tests/engine/write_blobs.py build/threads
+	build/threads/stress build/threads/robust-w4a8.blob
 
 demo: install
 	$(BIN)/gaq demo --out demo --overwrite

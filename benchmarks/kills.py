@@ -22,15 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.utils.tensorboard
-from rich.console import Console
-from rich.table import Table
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gaq.cli
 import gaq.md.drivers
 from gaq.data import load_frames, write_frames
-from gaq.data.label import structure_from
+from gaq.data.structures import structure_from
 from gaq.forcefield import load
 from gaq.structure import Structure
 from gaq.train.config import LOW_BIT
@@ -48,7 +46,6 @@ TIMED = {"seconds", "frames_per_second", "preparation"}  # what may differ: how 
 LEFT_ALONE = 3600.0  # s
 Result = dict[str, Any]
 Command = Callable[[Path], None]
-Round = tuple[list[float], str]  # when it was killed, and how it ended
 
 
 def train(folder: Path) -> None:
@@ -66,7 +63,7 @@ def quantize(folder: Path) -> None:
 
 def md(folder: Path) -> None:
     """Simulate ethanol."""
-    program("md", str(MODEL), "ethanol", "--ensemble", "nvt", "--temperature", "300", "--steps", "3000", "--every", "5",
+    program("md", str(MODEL), "ethanol", "--ensemble", "nvt", "--temperature", "300", "--steps", "1000", "--every", "2",
             "--out", "run/trajectory.extxyz", "--resume")
 
 
@@ -89,47 +86,44 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         in_child(lambda: prepare(folder), LEFT_ALONE)
-        outcomes, faults = rounds(folder, COMMANDS[given.command], given.times, given.seed)
-    table = Table("round", "kills", "after, s", "result", title=f"{given.command}, seed {given.seed}")
-    for number, (moments, result) in enumerate(outcomes):
-        table.add_row(str(number), str(len(moments)), " ".join(f"{moment:.2f}" for moment in moments), result)
-    Console(width=124).print(table)
-    print(f"{given.command}: {sum(len(m) for m, _ in outcomes)} kills in {len(outcomes)} rounds, {len(faults)} faults")
+        kills, faults = rounds(folder, COMMANDS[given.command], given.times, given.seed)
+    print(f"{given.command}, seed {given.seed}: {kills} kills, {len(faults)} faults")
     for fault in faults:
         print(fault)
     sys.exit(bool(faults))
 
 
-def rounds(folder: Path, command: Command, times: int, seed: int) -> tuple[list[Round], list[str]]:
-    """Kill `times` times; return the moments and outcome of each round, and what was wrong."""
-    begun = time.monotonic()
-    whole = attempt(folder / "whole", command, LEFT_ALONE)
-    length, expected = time.monotonic() - begun, found(folder / "whole" / "run")
-    assert whole == 0, f"the run that is left alone fails with status {whole}"
+def rounds(folder: Path, command: Command, times: int, seed: int) -> tuple[int, list[str]]:
+    """Kill `times` times, and print a line for each round; return the number of kills and what was wrong."""
     random = np.random.default_rng(seed)
-    outcomes: list[Round] = []
+    length, status = timed(folder / "whole", command, LEFT_ALONE)
+    assert status == 0, (folder / "whole" / "stderr").read_text()
+    expected, kills, number = found(folder / "whole" / "run"), 0, 0
     faults: list[str] = []
-    while sum(len(moments) for moments, _ in outcomes) < times and not faults:
-        here, moments, status = folder / str(len(outcomes)), list[float](), -1
+    print(f"{'round':>5} {'kills':>5}  result     after, s")
+    while kills < times and not faults:
+        here, status = folder / str(number), -1
+        moments: list[float] = []
         while status != 0 and not faults:
-            left = times - sum(len(m) for m, _ in outcomes) - len(moments)
-            moment = float(random.uniform(0.0, length)) if left > 0 else LEFT_ALONE
-            status = attempt(here, command, moment)
+            moment = float(random.uniform(0.0, length)) if kills + len(moments) < times else LEFT_ALONE
+            seconds, status = timed(here, command, moment)
             if status == -signal.SIGKILL:
                 moments.append(moment)
-                faults += [f"round {len(outcomes)}, after a kill: {fault}" for fault in torn(here / "run")]
+                faults += [f"round {number}, after a kill: {fault}" for fault in torn(here / "run")]
             elif status:
-                faults.append(f"round {len(outcomes)}: the command fails with status {status}; see {here / 'stderr'}: "
-                              + (here / "stderr").read_text()[-500:])
+                faults.append(f"round {number}: status {status}: {(here / 'stderr').read_text()[-500:]}")
+            elif not moments:
+                length = min(length, seconds)  # the machine is less busy than it was
         if status == 0:
-            differences = compared(expected, found(here / "run"))
-            faults += [f"round {len(outcomes)}: {difference}" for difference in differences]
-        outcomes.append((moments, "different" if faults else "the same"))
-    return outcomes, faults
+            faults += [f"round {number}: {difference}" for difference in compared(expected, found(here / "run"))]
+        print(f"{number:>5} {len(moments):>5}  {'different' if faults else 'the same':<9}  "
+              + " ".join(f"{moment:.2f}" for moment in moments), flush=True)
+        kills, number = kills + len(moments), number + 1
+    return kills, faults
 
 
-def attempt(folder: Path, command: Command, seconds: float) -> int:
-    """Work in a folder, kill that after so many seconds, and return its status."""
+def timed(folder: Path, command: Command, seconds: float) -> tuple[float, int]:
+    """Work in a folder, kill that after so many seconds; return how long it took, and its status."""
     folder.mkdir(exist_ok=True)
 
     def work() -> None:
@@ -138,7 +132,9 @@ def attempt(folder: Path, command: Command, seconds: float) -> int:
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
         command(folder.parent)
 
-    return in_child(work, seconds)
+    begun = time.monotonic()
+    status = in_child(work, seconds)
+    return time.monotonic() - begun, status
 
 
 def in_child(work: Callable[[], None], seconds: float) -> int:

@@ -185,10 +185,11 @@ def test_a_periodic_box_is_audited_on_the_engine_and_says_how_far_it_is(monkeypa
         counts = [(done, total) for done, total, name, _ in told if name == stage]
         assert counts == sorted(counts)
         assert counts[0][0] == 0
-        assert counts[-1][0] == pytest.approx(counts[-1][1])
-    derivatives = [done for done, _, stage, _ in told if stage == stages[0]]
-    assert derivatives[-1] == 1 + 3 * 6 * 81  # two steps of differences, the Jacobian, and where they start
-    assert max(np.diff(derivatives)) <= 12  # structures in one prediction, whatever the batch size
+        if stage != stages[-1]:  # a random model may explode before
+            assert counts[-1][0] == counts[-1][1]
+    displaced = [done for done, _, stage, _ in told if stage == stages[0]]
+    assert displaced[-1] == 1 + 3 * 6 * 81  # two steps of differences, the Jacobian, and where they start
+    assert max(np.diff(displaced)) <= 12  # structures in one prediction, whatever the batch size
     seconds = [at for *_, at in told]
     assert max(np.diff(seconds)) < 5.0
     assert set(result["force_fd_meV_A"]) == {"0.001", "0.01"}
@@ -205,7 +206,8 @@ def test_rounding_of_the_engine_hides_no_verdict():
         double = derivatives(field.to(dtype=torch.float64), field, frames, field.cutoff, plan)
         fine, coarse = double["lambda_antisymmetry"]["max"], single["lambda_antisymmetry"]["max"]
         assert coarse == pytest.approx(fine, rel=0.1, abs=2e-4)
-        assert single["force_fd_mean_meV_A"]["0.01"] == pytest.approx(double["force_fd_mean_meV_A"]["0.01"], rel=0.2, abs=0.5)
+        assert single["force_fd_mean_meV_A"]["0.01"] == pytest.approx(
+            double["force_fd_mean_meV_A"]["0.01"], rel=0.2, abs=0.5)
 
 
 def test_batches_are_bounded_by_their_edges():

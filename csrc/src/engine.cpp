@@ -31,11 +31,10 @@ bool has_avx512() {
 #endif
 }
 
-void require_finite(const char* name, const double* values, size_t count) {
-    for (size_t n = 0; n < count; ++n)
+void require_finite(const char* name, const double* values, size_t atoms, size_t each) {
+    for (size_t n = 0; n < atoms * each; ++n)
         if (!std::isfinite(values[n]))
-            throw Failure(GAQ_NOT_FINITE, std::string(name) + " of atom " + std::to_string(n / (*name == 'e' ? 1 : 3)) +
-                                              " is not finite");
+            throw Failure(GAQ_NOT_FINITE, std::string(name) + " of atom " + std::to_string(n / each) + " is not finite");
 }
 
 }  // namespace
@@ -176,16 +175,19 @@ void Engine::compute(const double* positions, double* energies, double* forces, 
     if (!graph_) throw Failure(GAQ_BAD_ARGUMENT, "set a graph before computing");
     if (!positions) throw Failure(GAQ_BAD_ARGUMENT, "positions are null");
     const size_t N = size_t(job_.plan.atoms);
-    require_finite("position", positions, 3 * N);
+    require_finite("position", positions, N, 3);
     job_.positions = positions;
     job_.gradients = forces || virials;
     job_.state.virials = virials;
+    for (Scratch& z : scratch_) z.broken = 0.0f;
     forward();
+    for (const Scratch& z : scratch_)
+        if (z.broken != 0.0f) throw Failure(GAQ_NOT_FINITE, "a value inside of the model is not finite");
     if (energies) {
         for (size_t n = 0; n < N; ++n)
             energies[n] = double(job_.state.energy[n]) * model_.energy_scale + model_.energy_offsets[job_.plan.species[n]];
         repel(job_, energies, nullptr, nullptr);
-        require_finite("energy", energies, N);
+        require_finite("energy", energies, N, 1);
     }
     if (!job_.gradients) return;
     job_.state.forces = forces ? forces : gradient_.data();
@@ -196,7 +198,8 @@ void Engine::compute(const double* positions, double* energies, double* forces, 
     if (virials)
         for (size_t n = 0; n < 9 * N; ++n) virials[n] *= model_.energy_scale;
     repel(job_, nullptr, job_.state.forces, virials);
-    require_finite("force", job_.state.forces, 3 * N);
+    require_finite("force", job_.state.forces, N, 3);
+    if (virials) require_finite("virial", virials, N, 9);
 }
 
 void Engine::forward() {

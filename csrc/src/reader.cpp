@@ -22,8 +22,9 @@ constexpr int MOST_HEADS = 64, MOST_LAYERS = 64;
 // NaN is within no bounds.
 template <class T>
 void require_within(const std::string& name, const T* values, size_t count, double low, double high) {
+    const T least = T(low), most = T(high);
     for (size_t n = 0; n < count; ++n)
-        if (!(values[n] >= low && values[n] <= high)) wrong(name + " holds a value out of range");
+        if (!(values[n] >= least && values[n] <= most)) wrong(name + " holds a value out of range");
 }
 
 template <class T>

@@ -90,6 +90,7 @@ struct Scratch {                   // of one thread
     float *filter, *by_filter;     // (W,) of each of a few pairs, and of one
     float* small;                  // heads and contractions of a few pairs
     uint64_t *clipped, *seen;
+    float broken;                  // NaN after a value without a code, else 0
 };
 
 struct Job {

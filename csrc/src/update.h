@@ -31,7 +31,7 @@ GAQ_INLINE void gather(const S& s, Job& job, int layer, int begin, int end, Scra
     const size_t at = begin;
     for (int i = begin; m.shape.robust && i < end; ++i) {
         float* total = t.total + size_t(i) * s.Hp;
-        for (int h = 0; h < s.H; ++h) total[h] = 1.0f / total[h];
+        for (int h = 0; h < s.H; ++h) total[h] = 1.0f / total[h] + poison(total[h]);
         for (int c = 0; c < s.Fp; c += WIDTH) {
             float* place = t.message + size_t(i) * s.Fp + c;
             (load(place) * spread(total, m.scalar_heads.of_channel + c, s.H)).store(place);

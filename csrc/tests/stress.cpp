@@ -1,4 +1,5 @@
-// Native tests for sanitizers: every instruction set, threads and dynamics, on the blobs given.
+// Native tests for sanitizers: every instruction set, threads, dynamics and failures, on the blobs given.
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -7,6 +8,7 @@
 #include <iterator>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gaq_engine.h"
@@ -119,6 +121,56 @@ void approach(const std::vector<char>& blob, const std::vector<int64_t>& known) 
     }
 }
 
+// Threads on one engine, which takes one call at a time, and on engines of their own.
+void threads(const std::vector<char>& blob, const std::vector<int64_t>& known) {
+    const Drop drop(70, 3, known);
+    gaq_engine *shared = make(blob, nullptr, 2), *first = make(blob, nullptr, 1);
+    std::vector<double> expected(210);
+    expect(drop.set(first) == GAQ_OK && drop.set(shared) == GAQ_OK, "engines take a graph");
+    expect(gaq_engine_compute(first, drop.x.data(), nullptr, expected.data(), nullptr) == GAQ_OK, "compute");
+    std::atomic<int> wrong{0}, done{0};
+    const auto work = [&](gaq_engine* engine) {
+        std::vector<double> force(210);
+        for (int n = 0; n < 10; ++n) {
+            gaq_facts facts;
+            gaq_engine_facts(engine, &facts);
+            const gaq_status status = gaq_engine_compute(engine, drop.x.data(), nullptr, force.data(), nullptr);
+            if (status == GAQ_OK) ++done;
+            wrong += status == GAQ_OK ? force != expected : status != GAQ_BUSY;
+        }
+    };
+    std::vector<std::thread> all;
+    for (int n = 0; n < 3; ++n) all.emplace_back(work, shared);
+    for (int n = 0; n < 2; ++n)
+        all.emplace_back([&] {
+            gaq_engine* own = make(blob, nullptr, 2);
+            if (drop.set(own) != GAQ_OK) ++wrong;
+            work(own);
+            gaq_engine_destroy(own);
+        });
+    for (std::thread& thread : all) thread.join();
+    expect(!wrong && done > 20, "threads get the result of one, or are told to wait");
+    gaq_engine_destroy(shared);
+    gaq_engine_destroy(first);
+}
+
+// A failure within a run leaves the last whole step.
+void failing_run(const std::vector<char>& blob, const std::vector<int64_t>& known) {
+    const Drop drop(9, 4, known);
+    gaq_engine* e = make(blob, nullptr, 1);
+    expect(e && drop.set(e) == GAQ_OK, "an engine takes a graph");
+    std::vector<double> x = drop.x, v(27, 0.0), force(27, 0.0), masses(9, 12.0);
+    for (int k = 0; k < 3; ++k) v[k] = (x[3 + k] - x[k]) / 1e-3;  // onto another atom
+    const std::vector<double> before[3] = {x, v, force};
+    std::vector<int32_t> batch(9);
+    double potential = 0, kinetic = 0;
+    gaq_dynamics d = {1e-3, 0, 0, 1, 0, 1e300, 1e300};
+    expect(gaq_engine_run(e, &d, 5, masses.data(), batch.data(), 1, drop.x.data(), x.data(), v.data(), force.data(), &potential,
+                          &kinetic) != GAQ_OK, "atoms at one place end a run");
+    expect(d.step == 0 && x == before[0] && v == before[1] && force == before[2], "a failing step is taken back");
+    gaq_engine_destroy(e);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -130,6 +182,8 @@ int main(int argc, char** argv) {
         if (known.empty()) break;
         compute(blob, known);
         approach(blob, known);
+        threads(blob, known);
+        failing_run(blob, known);
     }
     std::printf(failures || argc < 2 ? "%d failures\n" : "ok\n", failures);
     return failures || argc < 2;

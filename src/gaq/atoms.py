@@ -78,7 +78,7 @@ def _charge(atoms: Atoms) -> float:
     name = next((name for name in _CHARGES if name in atoms.info), None)
     charge = float(atoms.get_initial_charges().sum()) if name is None else _number(atoms.info[name], name)
     whole = np.rint(charge)
-    return float(whole) if abs(charge - whole) < NEUTRAL * len(atoms) else charge
+    return float(whole) if np.isfinite(charge) and abs(charge - whole) < NEUTRAL * len(atoms) else charge
 
 
 def _spin(atoms: Atoms, charge: float) -> float:

@@ -6,7 +6,7 @@ that packed model computes the derivatives of molecules in float64. Those of lar
 engine computes them, and its rounding stays far below the bounds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -20,7 +20,7 @@ from gaq.engine.dynamics import simulate_replicas
 from gaq.errors import ConfigError, DataError
 from gaq.forcefield import ForceField, check_frames
 from gaq.graph import Predictor, build_graph
-from gaq.metrics.batches import Counted, Told, untold
+from gaq.metrics.batches import Counted, Told, adding_up, untold
 from gaq.metrics.conservation import replica_drift
 from gaq.metrics.finite_differences import force_error_by_differences
 from gaq.metrics.jacobian import jacobian_antisymmetry
@@ -199,13 +199,13 @@ def derivatives(precise: Predictor, subject: Predictor, frames: Sequence[Structu
     """
     graphs = [build_graph(frame, cutoff) for frame in frames]
     displaced = 6 * sum(len(frame) for frame in frames)
-    count = _counter(progress, len(frames) + (len(steps) + 1) * displaced,
-                     f"forces against differences of the energy, and of each other, at {len(frames)} frames")
+    count = adding_up(progress, len(frames) + (len(steps) + 1) * displaced,
+                      f"forces against differences of the energy, and of each other, at {len(frames)} frames")
     counted = Counted(precise, count)
     rows = [force_error_by_differences(counted, graph, steps, batch_size=plan.batch_size) for graph in graphs]
     asymmetry = [jacobian_antisymmetry(counted, graph, batch_size=plan.batch_size) for graph in graphs]
     loops = plan.loops * len(frames)
-    counted = Counted(subject, _counter(progress, loops * POINTS, f"work around {loops} closed loops"))
+    counted = Counted(subject, adding_up(progress, loops * POINTS, f"work around {loops} closed loops"))
     work = np.concatenate([
         relative_loop_work(counted, frame, cutoff, loops=plan.loops, seed=plan.seed + k, batch_size=plan.batch_size)
         for k, frame in enumerate(frames)])
@@ -216,19 +216,6 @@ def derivatives(precise: Predictor, subject: Predictor, frames: Sequence[Structu
         "lambda_antisymmetry": {"median": float(np.median(asymmetry)), "max": float(np.max(asymmetry))},
         "loop_work_relative": {"median": float(np.median(work)), "max": float(np.max(work))},
     }
-
-
-def _counter(progress: Told, total: int, stage: str) -> Callable[[int], None]:
-    """Return what adds up the predictions of a stage."""
-    done = 0
-
-    def count(more: int) -> None:
-        nonlocal done
-        done += more
-        progress(done, total, stage)
-
-    count(0)
-    return count
 
 
 def _simulations(subject: Predictor, reference: Predictor | None, start: Structure, cutoff: float, plan: Plan,

@@ -13,6 +13,7 @@ from gaq.structure import Structure
 FEWEST = 1_000_000  # pairs that any structure may have, such as an atom and its images in a tiny cell
 DENSEST = 1.0  # atoms/Å³ up to which a structure of any size is searched; diamond has 0.18
 MANY_SHIFTS = 10_000  # cells that are looked at around each; a cell that needs more is skewed, and reduced first
+SPREAD = 25.0  # cutoffs; vesin takes minutes for structures with a lattice that are wider than that away from it
 LONG = 1e4  # vesin divides by zero where the boxes of its grid are this many more along one axis than along all others
 
 
@@ -99,7 +100,9 @@ class _Search:
         if atoms == 1 and not len(self.given):
             return Neighbours(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0))
         skewed = len(self.given) > 0 and np.prod(2.0 * np.ceil(self.cutoff / heights(self.given)) + 1.0) > MANY_SHIFTS
-        if skewed or self._is_long(self.places):
+        extents = np.ptp(self.places[:, len(self.given):], axis=0)
+        spread = 0 < len(self.given) < 3 and extents.max() > SPREAD * self.cutoff
+        if skewed or spread or self._is_long(self.places):
             return self._find_tidied()
         return self._vesin(self.structure.positions, self.given, self.periodic)
 
@@ -109,7 +112,7 @@ class _Search:
         return bool(boxes.prod() > LONG * boxes.min() ** 3)
 
     def _find_tidied(self) -> Neighbours:
-        """Search with the reduced lattice, and with wide gaps between atoms narrowed where there is no periodicity."""
+        """Search with the reduced lattice, wide gaps between atoms narrowed, and images far away where there are none."""
         periodic, places = len(self.lattice), self.places.copy()
         wrapped = np.floor(places[:, :periodic])
         places[:, :periodic] -= wrapped
@@ -120,8 +123,10 @@ class _Search:
         if self._is_long(places):
             raise StructureError("the structure is more than 10,000 times as long as it is wide, which the search for "
                                  "neighbours does not take; are the positions and the cell in Å?")
-        axes = np.vstack([self.lattice, self.normals])
-        found = self._vesin(places @ axes, self.lattice, np.arange(3) < periodic)
+        room = np.ptp(places[:, periodic:], axis=0) + 2.0 * self.cutoff
+        box = np.vstack([self.lattice, room[:, None] * self.normals])
+        positions = places @ np.vstack([self.lattice, self.normals])
+        found = self._vesin(positions, box[: 3 if periodic else 0], np.full(3, periodic > 0))
         i, j = found.centers, found.neighbours
         shifts = np.zeros((len(i), 3))
         own = found.shifts[:, :periodic] - wrapped[j] + wrapped[i]

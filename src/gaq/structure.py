@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from gaq.errors import StructureError
 from gaq.lattice import LARGEST, check_lattice
 
+HUGE = 1e15  # in eV, Å and amu: beyond it squares and sums of what a structure is labelled with mean nothing
+
 
 @dataclass(frozen=True, eq=False)
 class Structure:
@@ -75,7 +77,7 @@ class Structure:
             value = getattr(self, name)
             if not np.isreal(value) or not np.isfinite(value) or (name != "charge" and value < 0):
                 raise StructureError(f"{name} must be a finite number{'' if name == 'charge' else ' from 0'}, not {value}")
-        if self.energy is not None and not np.isfinite(self.energy):
+        if self.energy is not None and not abs(self.energy) < HUGE:
             raise StructureError(f"the reference energy is {self.energy}; remove the frame or repair its label")
         for name, array in (
             ("species", species.astype(np.int64)), ("positions", positions), ("cell", cell), ("pbc", pbc),
@@ -115,7 +117,10 @@ def _array(name: str, values: ArrayLike, shape: tuple[int, ...], unit: str) -> N
 
 
 def _optional(name: str, values: ArrayLike | None, shape: tuple[int, ...], unit: str) -> NDArray[np.float64] | None:
-    return None if values is None else _array(name, values, shape, unit)
+    array = None if values is None else _array(name, values, shape, unit)
+    if array is not None and np.abs(array).max() >= HUGE:
+        raise StructureError(f"{name} must be numbers in {unit} below {HUGE:g}; the largest is {np.abs(array).max():g}")
+    return array
 
 
 def _mask(fixed: NDArray[np.bool_] | None, count: int) -> NDArray[np.bool_] | None:

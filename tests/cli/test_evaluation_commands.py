@@ -31,7 +31,7 @@ def test_models_are_compared_in_a_table_and_a_file(evaluated, model, low_bit, fo
         assert f"{entry['name']}: {entry['backend']}" in evaluated.stdout
     assert "LEE" in rows[0]
     assert "…" not in evaluated.stdout
-    assert "predictions, w4a8: accuracy" in evaluated.stderr
+    assert "w4a8: accuracy" in evaluated.stderr
     assert "\x1b" not in evaluated.output
 
 

@@ -64,6 +64,12 @@ def test_outputs_that_are_inputs_or_each_other(model, frames, tmp_path):
     same = ("--json", tmp_path / "x.svg", "--plot", tmp_path / "x.svg")
     assert "are one file" in one_error(invoke("bench", model, *same))
     assert "are one file" in one_error(invoke("sensitivity", model, "--data", frames, *same))
+    md = ("md", model, frames, "--steps", 2, "--timestep", 0.1, "--temperature", 50)
+    assert "would replace the trajectory" in one_error(invoke(*md, "--out", tmp_path / "t", "--json", tmp_path / "t"))
+    outputs = ("--out", tmp_path / "t.extxyz", "--json", tmp_path / "t.json")
+    assert invoke(*md, *outputs).exit_code == 0
+    assert invoke(*md, *outputs, "--resume").exit_code == 0  # the run that goes on replaces what it wrote itself
+    assert "t.json exists already" in one_error(invoke(*md, "--out", tmp_path / "new.extxyz", *outputs[2:]))
 
 
 def test_a_model_is_replaced_by_its_low_bit_form_where_that_is_said(model, frames, tmp_path):

@@ -1,5 +1,6 @@
 """A blob that no force field is lowered to is refused before memory is taken; what is taken computes everywhere."""
 
+import copy
 import resource
 import struct
 
@@ -8,13 +9,18 @@ import pytest
 from engines import SETS
 from numpy.typing import NDArray
 from sealing import arrays_of, sealed
-from tiny import cluster, forcefield
+from tiny import calibration, cluster, forcefield
 
+from gaq.engine.backend import on_backend
 from gaq.engine.blob import ENTRY, HEADER, _written, lower
-from gaq.engine.errors import BadBlob, NoSuchInstructionSet
+from gaq.engine.errors import BadBlob, NoSuchInstructionSet, NotLowered
 from gaq.engine.native import NativeEngine
 from gaq.errors import GaqError
+from gaq.forcefield import ForceField
 from gaq.graph import build_graph
+from gaq.nn.model import ModelConfig, Transformer
+from gaq.recipe import RECIPES, Recipe, Rule
+from gaq.transform import freeze, prepare
 
 BLOBS = {recipe: lower(forcefield("robust", recipe).model).data for recipe in ("fp32", "w4", "w4a8")}
 FORMAT, CODES, BITS = "attention.0.feature.1.format", "attention.0.filters.contraction.codes", "attention.0.query.bits"
@@ -118,3 +124,26 @@ def test_a_directory_of_many_names_is_read_soon() -> None:
                                  HEADER + len(entries), 0, 0).ljust(HEADER, b"\0") + entries)
     with pytest.raises(BadBlob, match="config is missing"):
         NativeEngine(sealed(blob))
+
+
+def test_sums_that_may_leave_32_bits_are_left_to_pytorch() -> None:
+    """A wide model whose weights are all as large as can be; the engine would refuse its blob."""
+    wide = ModelConfig(species=(1, 6, 7, 8), cutoff=4.0, scalars=1024, vectors=2, max_degree=1, heads=2, layers=1,
+                       radial_functions=2, filter_width=2)
+    recipe = Recipe(name="wide", rules=(Rule(match="junction", weight=8, input=16),))
+    field = ForceField(freeze(prepare(Transformer(wide), recipe, [calibration()])), recipe)
+    assert on_backend(field).backend.startswith("engine")
+    weight = field.model.interaction[0].update.first.weight
+    weight.packed.fill_(127)
+    with pytest.raises(NotLowered, match="leave the engine's 32 bits"):
+        on_backend(field, "engine")
+    assert on_backend(field) is field
+
+
+@pytest.mark.parametrize("name", ["embedding.filters", "attention.0.filters.radial.second"])
+def test_filters_beyond_float32_are_left_to_pytorch(name: str) -> None:
+    field = ForceField(copy.deepcopy(forcefield("l1", "fp32").model), RECIPES["fp32"])
+    field.model.get_submodule(name).weight.fill_(3e38)
+    with pytest.raises(NotLowered, match="float32"):
+        on_backend(field, "engine")
+    assert on_backend(field) is field

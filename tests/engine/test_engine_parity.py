@@ -16,6 +16,7 @@ from gaq.recipe import RECIPES
 from gaq.transform import freeze, prepare
 
 MEDIAN, RARE = 2e-5, 5e-3  # eV/Å: 0.02 meV/Å, and 5 meV/Å where a value falls to the other side of a rounding edge
+LARGEST = 0.05  # eV/Å, of any single component where several values fall so
 MODELS = Path(__file__).parents[2] / "models"
 
 
@@ -34,7 +35,8 @@ def test_energies_forces_and_stress(shape: str, recipe: str, isa: str) -> None:
     if recipe in ("fp32", "w4"):
         assert gap.max() < 1e-5 * size
         torch.testing.assert_close(found.energy, expected.energy, rtol=0, atol=1e-5 * size)
-    else:
+    else:  # activations are rounded: a value that falls to the other side of an edge moves a force by some meV/Å
+        assert gap.max() <= LARGEST * size
         assert gap.median() <= MEDIAN
         assert gap.flatten().quantile(0.999) <= RARE * size
         assert (found.energy - expected.energy).abs().median() < 1e-4
@@ -59,8 +61,10 @@ def test_a_trained_model_on_real_frames(isa: str, recipe: str, shared_data: Path
     gap = force_gap(expected, on_engine(field, isa).predict(graph))
     if recipe in ("fp32", "w4"):
         assert gap.max() < 1e-4 * expected.forces.abs().max()
-    assert gap.median() <= MEDIAN
-    assert gap.flatten().quantile(0.999) <= RARE
+    else:  # activations are rounded: a value that falls to the other side of an edge moves a force by some meV/Å
+        assert gap.max() <= LARGEST
+        assert gap.median() <= MEDIAN
+        assert gap.flatten().quantile(0.999) <= RARE
 
 
 @pytest.mark.parametrize("change", [
@@ -73,6 +77,7 @@ def test_every_mixture_of_bits(change: str) -> None:
     field = ForceField(freeze(prepare(float_model("robust"), recipe, [calibration()])), recipe)
     graph = frames(6)
     gap = force_gap(field.predict(graph), on_engine(field).predict(graph))
+    assert gap.max() <= LARGEST
     assert gap.median() <= MEDIAN
     assert gap.flatten().quantile(0.99) <= RARE
 
@@ -85,6 +90,7 @@ def test_every_vector_format_it_knows(vectors: Components | MDDQ) -> None:
     field = ForceField(freeze(prepare(float_model("robust"), recipe, [calibration()])), recipe)
     graph = frames(6)
     gap = force_gap(field.predict(graph), on_engine(field).predict(graph))
+    assert gap.max() <= LARGEST
     assert gap.median() <= MEDIAN
     assert gap.flatten().quantile(0.99) <= RARE
 
@@ -109,3 +115,17 @@ def test_saturation_is_counted() -> None:
     assert "attention.0.query" in shares
     assert "interaction.1.feature.l2" in shares
     assert all(0 <= share < 0.2 for share in shares.values())
+
+
+@pytest.mark.parametrize("recipe", ["w4", "w4a16", "w4a8"])
+def test_single_quantizers_are_lowered_too(recipe: str) -> None:
+    """Released inputs and vectors are computed in float, with the step that was folded into their weights out again."""
+    graph = frames(4)
+    for name, variant in forcefield("l1", recipe).single_quantizer_variants().items():
+        assert isinstance(variant, ForceField)
+        engine = on_engine(variant)
+        expected, found = variant.predict(graph), engine.predict(graph)
+        gap = force_gap(expected, found)
+        assert gap.max() <= RARE * expected.forces.abs().max(), name
+        assert gap.median() <= MEDIAN, name
+        assert {quantizer.split(".l")[0] for quantizer in engine.quantizers} == {name}

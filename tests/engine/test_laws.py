@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from engines import LOWERED, native
-from tiny import ALIGNED, CUTOFF, FORCE, SHAPES, at, calibration, cluster, crystal, float_model, named
+from tiny import ALIGNED, CUTOFF, FORCE, SHAPES, SMOOTH, at, calibration, cluster, crystal, float_model, named
 
 from gaq.engine.native import NativeForceField
 from gaq.forcefield import ForceField
@@ -19,6 +19,18 @@ from gaq.transform import freeze, prepare
 
 ROTATIONS = random_rotations(12, torch.Generator().manual_seed(3))
 NOISE = 1e-4  # eV and eV/Å, float32 of forces of 1 eV/Å
+EDGE = 0.01  # eV and eV/Å: what a code that tips over is worth
+
+
+def hold(recipe: str, errors: torch.Tensor) -> None:
+    """The largest error is noise of single precision where no activation is rounded.
+
+    Where they are, that noise may, on some processor, carry a value over a rounding edge: not as a rule, and what it
+    changes is no more than `EDGE`.
+    """
+    errors = errors.abs()
+    assert errors.max() < (NOISE if recipe in SMOOTH else EDGE)
+    assert errors.median() < NOISE
 
 
 @pytest.mark.parametrize("recipe", LOWERED)
@@ -30,8 +42,8 @@ def test_rotation(shape: str, recipe: str) -> None:
         still = field.predict(graph)
         moved = field.predict(collate([graph] * len(ROTATIONS)).rotated(ROTATIONS))
         expected = torch.einsum("rab,nb->rna", ROTATIONS, still.forces)
-        assert (moved.forces.reshape(expected.shape) - expected).norm(dim=-1).amax(1).median() < NOISE * FORCE
-        assert (moved.energy - still.energy).abs().median() < NOISE
+        hold(recipe, (moved.forces.reshape(expected.shape) - expected).norm(dim=-1).amax(1) / FORCE)
+        hold(recipe, moved.energy - still.energy)
 
 
 @pytest.mark.parametrize("recipe", [r for r in LOWERED if r in ALIGNED])
@@ -40,7 +52,9 @@ def test_invariants_of_a_rotated_copy_are_the_same_bits(shape: str, recipe: str)
     field = native(shape, recipe)
     graph = field.graph(cluster(8, seed=11))
     energies = torch.stack([field.predict(graph.rotated(matrix[None])).energy[0] for matrix in ROTATIONS])
-    assert (energies - field.predict(graph).energy).abs().median() == 0
+    changes = (energies - field.predict(graph).energy).abs()
+    assert changes.median() == 0
+    assert changes.max() < EDGE
 
 
 @pytest.mark.parametrize("recipe", LOWERED)
@@ -49,7 +63,7 @@ def test_translation_and_no_net_force(recipe: str) -> None:
     for structure in (cluster(7, seed=5), crystal()):
         still = field.predict(field.graph(structure))
         moved = field.predict(field.graph(at(structure, structure.positions + np.array([3.7, -11.2, 0.4]))))
-        assert (moved.forces - still.forces).abs().median() < NOISE
+        hold(recipe, moved.forces - still.forces)
         assert still.forces.sum(0).abs().max() < 1e-12
 
 
@@ -60,8 +74,8 @@ def test_numbering_of_atoms(shape: str, recipe: str) -> None:
     order = np.random.default_rng(1).permutation(8)
     shuffled = Structure(species=structure.species[order], positions=structure.positions[order])
     first, second = field.predict(field.graph(structure)), field.predict(field.graph(shuffled))
-    assert (second.forces - first.forces[order]).abs().median() < NOISE
-    assert (second.atom_energies - first.atom_energies[order]).abs().median() < NOISE
+    hold(recipe, second.forces - first.forces[order])
+    hold(recipe, second.atom_energies - first.atom_energies[order])
 
 
 @pytest.mark.parametrize("recipe", LOWERED)
@@ -71,8 +85,8 @@ def test_a_batch_is_its_members_and_edges_have_no_order(shape: str, recipe: str)
     lone = Structure(species=np.array([8]), positions=np.zeros((1, 3)))
     graphs = [field.graph(s) for s in (cluster(6, seed=1), lone, named("CH3OH"), crystal(), cluster(40, seed=2))]
     together, apart = field.predict(collate(graphs)), [field.predict(g) for g in graphs]
-    assert (together.energy - torch.cat([p.energy for p in apart])).abs().max() < 10 * NOISE
-    assert (together.forces - torch.cat([p.forces for p in apart])).abs().median() < NOISE
+    hold(recipe, together.energy - torch.cat([p.energy for p in apart]))
+    hold(recipe, together.forces - torch.cat([p.forces for p in apart]))
     graph = graphs[-1]
     order = torch.randperm(len(graph.centers), generator=torch.Generator().manual_seed(0))
     shuffled = replace(graph, centers=graph.centers[order], neighbours=graph.neighbours[order], shifts=graph.shifts[order])
@@ -155,4 +169,6 @@ def test_shapes_that_fit_no_vector_unit() -> None:
                 freeze(prepare(model, RECIPES[recipe], [calibration()])), RECIPES[recipe])
             graph = field.graph(cluster(9, seed=4))
             gap = (field.predict(graph).forces - NativeForceField(field).predict(graph).forces).abs()
-            assert gap.median() < 1e-5 * field.predict(graph).forces.abs().max()
+            size = field.predict(graph).forces.abs().max()
+            assert gap.median() < 1e-5 * size
+            assert gap.max() < (2e-5 if recipe == "fp32" else 1e-3) * size

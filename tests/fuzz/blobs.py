@@ -5,6 +5,7 @@ What the engine takes must compute in every instruction set. With `--sanitized` 
 
 import contextlib
 import os
+import resource
 import struct
 import subprocess
 from dataclasses import replace
@@ -101,7 +102,10 @@ def shapes() -> tuple[Graph, Graph, Graph]:
 
 @cache
 def _process(driver: str) -> subprocess.Popen:
-    return subprocess.Popen([driver], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+    room = resource.getrlimit(resource.RLIMIT_AS)[1]  # sanitizers reserve much
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen([driver], bufsize=0, **pipes,
+                            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (room, room)))
 
 
 def driven(driver: str, blob: bytes) -> str:

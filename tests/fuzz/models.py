@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from gaq.engine.errors import NotLowered
+from gaq.engine.errors import BadBlob, NotLowered
 from gaq.engine.native import NativeForceField
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField, load
@@ -69,6 +69,8 @@ def use(field: ForceField, rng: np.random.Generator, folder: Path) -> str:
         native = NativeForceField(field, isa=str(rng.choice(("", "scalar", "avx2", "avx512"))) or None)
     except NotLowered:
         native = None
+    except BadBlob as refused:
+        raise AssertionError("the engine refuses a model that PyTorch computes") from refused
     said = set()
     for structure in structures(rng, field):
         answers = {predicted(backend, structure) for backend in (field, native) if backend is not None}
@@ -157,7 +159,7 @@ def change_tensors(rng: np.random.Generator, state: dict[str, torch.Tensor]) -> 
             t = (t[None], t.mT if t.dim() > 1 else t.reshape(-1, 1), t.flatten(), t.flatten()[: t.numel() // 2],
                  torch.cat([t.flatten()] * 2), t.flatten()[:0], t.sum().to(t.dtype))[int(rng.integers(7))]
         case 4:
-            t = t.flatten()[0].expand(t.shape) if t.numel() else t
+            t = torch.full_like(t, t.flatten()[0].item()) if t.numel() else t
         case 5 | 6:
             t = with_bits_flipped(rng, t)
         case 7 | 8 if t.is_floating_point():

@@ -34,6 +34,7 @@ from gaq.structure import Structure
 from gaq.transform import freeze, prepare
 
 EXACT = 1e-10  # eV and eV/Å, of forces of 1 eV/Å
+EDGE = 0.01  # eV and eV/Å: what a code that tips over is worth
 AXIAL = ("CO2", "C2H2", "CH4")  # atoms on a threefold or continuous axis
 ROTATIONS = random_rotations(16, torch.Generator().manual_seed(3))
 
@@ -53,12 +54,8 @@ def test_any_rotation(shape: str, recipe: str) -> None:
     field = forcefield(shape, recipe, torch.float64)
     for structure in (cluster(8, seed=11), crystal()):
         forces, energy = errors(field, field.graph(structure), ROTATIONS)
-        if recipe in SMOOTH:
-            assert forces.max() < EXACT
-            assert energy.max() < EXACT
-        else:  # float noise may carry a value over a rounding edge now and then, never as a rule
-            assert forces.median() < EXACT
-            assert energy.median() < EXACT
+        assert forces.max() < EXACT
+        assert energy.max() < EXACT
 
 
 @pytest.mark.parametrize("recipe", [*SMOOTH, *ALIGNED])
@@ -66,7 +63,9 @@ def test_any_rotation(shape: str, recipe: str) -> None:
 def test_float32_adds_only_its_noise(shape: str, recipe: str) -> None:
     field = forcefield(shape, recipe)
     forces, energy = errors(field, field.graph(cluster(8, seed=11)), ROTATIONS)
-    assert forces.median() < 1e-4 * FORCE
+    assert forces.max() < (1e-4 * FORCE if recipe in SMOOTH else EDGE)
+    assert energy.max() < (1e-4 if recipe in SMOOTH else EDGE)
+    assert forces.median() < 1e-4 * FORCE  # on some processor, noise of 1e-7 may carry a value over a rounding edge
     assert energy.median() < 1e-4
 
 
@@ -76,7 +75,8 @@ def test_invariants_of_a_rotated_copy_are_the_same_bits(shape: str, recipe: str)
     """Vector features stay in local frames until they have become invariants: so no code downstream can tip over."""
     field = forcefield(shape, recipe)
     _, energy = errors(field, field.graph(cluster(8, seed=11)), ROTATIONS)
-    assert energy.median() == 0
+    assert energy.median() == 0  # frames in float64 differ by 1e-16: a value at a rounding edge may tip over
+    assert energy.max() < EDGE
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -110,8 +110,8 @@ def test_mirrors_and_inversion(shape: str, recipe: str) -> None:
     mirrors = torch.cat([-torch.eye(3, dtype=torch.float64)[None], -ROTATIONS[:4],
                          torch.diag(torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64))[None]])
     forces, energy = errors(field, field.graph(cluster(8, seed=11)), mirrors)
-    assert forces.median() < EXACT
-    assert energy.median() < EXACT
+    assert forces.max() < EXACT
+    assert energy.max() < EXACT
 
 
 @pytest.mark.parametrize("recipe", ALIGNED)
@@ -121,15 +121,15 @@ def test_planar_and_symmetric_molecules(shape: str, recipe: str, name: str) -> N
     """Where the surroundings of an atom are symmetric, its local frame is not unique, and must not matter."""
     field = forcefield(shape, recipe, torch.float64)
     forces, energy = errors(field, field.graph(named(name)), ROTATIONS)
-    assert forces.median() < 1e-8 * FORCE
-    assert energy.median() < EXACT
+    assert forces.max() < 1e-8 * FORCE
+    assert energy.max() < EXACT
 
 
 @pytest.mark.parametrize("recipe", ALIGNED)
 @pytest.mark.parametrize("name", ["C6H6", "H2O", *AXIAL[:2]])
 def test_linear_and_planar_molecules_of_degree_three(recipe: str, name: str) -> None:
     field = forcefield("robust-l3", recipe, torch.float64)
-    assert errors(field, field.graph(named(name)), ROTATIONS)[0].median() < 1e-8 * FORCE
+    assert errors(field, field.graph(named(name)), ROTATIONS)[0].max() < 1e-8 * FORCE
 
 
 @pytest.mark.parametrize("recipe", ALIGNED)
@@ -138,7 +138,7 @@ def test_an_atom_with_one_neighbour_whose_neighbour_sees_more(recipe: str) -> No
     bent = Structure(species=np.array([6, 8, 1]), positions=np.array([[3.0, 0, 0], [0, 0, 0], [-1.2, 2.6, 0.3]]))
     field = forcefield("robust", recipe, torch.float64)
     assert len(field.graph(bent).centers) == 4
-    assert errors(field, field.graph(bent), ROTATIONS)[0].median() < 1e-8 * FORCE
+    assert errors(field, field.graph(bent), ROTATIONS)[0].max() < 1e-8 * FORCE
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -203,8 +203,8 @@ def test_every_direction_coder_and_gradient_turns_with_the_molecule_when_aligned
         field = ForceField(freeze(prepare(float_model("robust"), recipe, [calibration()])), recipe)
         field = field.to(dtype=torch.float64)
         forces, energy = errors(field, field.graph(cluster(8, seed=11)), ROTATIONS)
-        assert forces.median() < EXACT
-        assert energy.median() < EXACT
+        assert forces.max() < EXACT
+        assert energy.max() < EXACT
 
 
 @pytest.mark.parametrize("direction", [KMeansCodebook(points=32), FibonacciCodebook(points=32)])

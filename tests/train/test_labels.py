@@ -76,6 +76,8 @@ def test_weights_count_in_offsets_scale_and_centre_as_repetitions_do() -> None:
     heavy, twice = [replace(given[0], weight=2.0), *given[1:]], [given[0], *given]
     torch.testing.assert_close(fit_offsets(heavy, species), fit_offsets(twice, species), rtol=1e-12, atol=1e-9)
     assert force_scale(heavy) == pytest.approx(force_scale(twice), rel=1e-12)
+    bare = [[replace(s, forces=None) for s in chosen] for chosen in (heavy, twice)]
+    assert force_scale(bare[0]) == pytest.approx(force_scale(bare[1]), rel=1e-9)
     offsets = []
     for chosen in (heavy, twice):
         made = untrained()
@@ -220,7 +222,7 @@ def test_a_run_with_stresses_and_weights_resumes_to_the_bit(tmp_path: Path) -> N
             raise KeyboardInterrupt
 
     first.watch = stop
-    with pytest.raises(Exception, match="stopped at step 5"):
+    with pytest.raises(Exception, match="at step 5 of 8"):
         first.run(resume=False)
     second = loop(tmp_path)
     second.run(resume=True)

@@ -188,12 +188,12 @@ def test_training_with_weights_and_stresses_from_a_file(tmp_path: Path) -> None:
     ({"spin": 0.5}, {}, StructureError, r"frame 3 of .* has charge 0 and spin 0.5"),
 ])
 def test_what_cannot_be_trained_on_is_named(tmp_path: Path, change: dict[str, object], settings: dict[str, object],
-                                            error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+                                            error: type[Exception], message: str) -> None:
     given = list(frames())
     given[3] = replace(given[3], **change)
-    monkeypatch.setattr("gaq.train.selection.load_frames", lambda source, keys: Frames(tuple(given), source[0]))
+    source = saved(tmp_path / "f.xyz", given)
     with pytest.raises(error, match=message):
-        train(config(tmp_path, "made.xyz", settings=settings))
+        train(config(tmp_path, source, settings=settings))
     assert not (tmp_path / "run").exists()
     if "stress_weight" not in settings:
         with pytest.raises(error, match=r"frame 3 of the frames"):

@@ -90,7 +90,7 @@ def thread_counts(text: str) -> tuple[int, ...]:
     """Return the numbers in "1,2".
 
     Raises:
-        ConfigError: something that is no positive whole number.
+        ConfigError: something that is no number of threads.
     """
     names = _names(text)
     if not names:

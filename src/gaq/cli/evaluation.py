@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from gaq.data import Frames
     from gaq.forcefield import ForceField
-    from gaq.metrics.batches import Told
 
 DISPLACEMENTS = (1e-4, 1e-3, 1e-2)  # Å
 CHECKED_FRAMES = 3
@@ -72,16 +71,11 @@ def evaluate(
                           progress=told)
     results["hardware"]["device"] = device
     if dtype != "float32":
-        results["notes"].append(f"Models were evaluated in {dtype}; sizes are those of the files.")
-        for entry, forcefield in zip(results["models"], stored, strict=True):
-            sizes = forcefield.stored_bytes()
-            entry |= {"stored_bytes": sum(sizes.values()), "stored_by_tensor": sizes}
+        _take_sizes(results, stored, f"Models were evaluated in {dtype}; sizes are those of the files.")
     show(comparison_table([results]),
          "computed by " + "; ".join(f"{found['name']}: {found['backend']}" for found in results["models"]), *results["notes"])
     if check_forces:
-        with stages("displacing atoms") as told:
-            table = _differences(names, computing, reference, told)
-        show("", "Forces against finite differences of the energy", table)
+        show("", "Forces against finite differences of the energy", _differences(names, computing, reference))
     if out is not None:
         write_atomically(out, json.dumps(results, allow_nan=False))
         show(f"wrote {out}; `gaq report {out} --out report.html` makes a page of it")
@@ -117,31 +111,33 @@ def _names(paths: list[Path]) -> list[str]:
     return [str(path) if short.count(name) > 1 else name for name, path in zip(short, paths, strict=True)]
 
 
-def _differences(names: list[str], forcefields: "list[ForceField]", frames: "Frames", told: "Told"
-                 ) -> "Table":
+def _take_sizes(results: dict[str, Any], stored: "list[ForceField]", note: str) -> None:
+    """Give each entry the sizes of its file, whatever precision was computed in."""
+    results["notes"].append(note)
+    for entry, forcefield in zip(results["models"], stored, strict=True):
+        sizes = forcefield.stored_bytes()
+        entry |= {"stored_bytes": sum(sizes.values()), "stored_by_tensor": sizes}
+
+
+def _differences(names: list[str], forcefields: "list[ForceField]", frames: "Frames") -> "Table":
     """Return the error of forces against central differences, the worst over a few frames."""
     from rich import box
     from rich.table import Table
 
-    from gaq.metrics.batches import Counted
+    from gaq.metrics.batches import Counted, adding_up
     from gaq.metrics.finite_differences import force_error_by_differences
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("Model", vertical="bottom")
     for heading in ("displacement\nÅ", "largest\nmeV/Å", "mean\nmeV/Å"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, forcefield in zip(names, forcefields, strict=True):
-        few, done = frames[:CHECKED_FRAMES], 0
-        total = sum(1 + 6 * len(DISPLACEMENTS) * len(frame) for frame in few)
-
-        def count(more: int, name: str = name, total: int = total) -> None:
-            nonlocal done
-            done += more
-            told(done, total, f"{name}: forces against finite differences")
-
-        rows = [force_error_by_differences(Counted(forcefield, count), forcefield.graph(frame), DISPLACEMENTS)
-                for frame in few]
-        for step in zip(*rows, strict=True):
-            table.add_row(name, f"{step[0].step:g}", f"{1000 * max(row.max for row in step):.3g}",
-                          f"{1000 * sum(row.mean for row in step) / len(step):.3g}")
+    few = frames[:CHECKED_FRAMES]
+    total = sum(1 + 6 * len(DISPLACEMENTS) * len(frame) for frame in few)
+    with stages("displacing atoms") as told:
+        for name, forcefield in zip(names, forcefields, strict=True):
+            counted = Counted(forcefield, adding_up(told, total, name))
+            rows = [force_error_by_differences(counted, forcefield.graph(frame), DISPLACEMENTS) for frame in few]
+            for step in zip(*rows, strict=True):
+                table.add_row(name, f"{step[0].step:g}", f"{1000 * max(row.max for row in step):.3g}",
+                              f"{1000 * sum(row.mean for row in step) / len(step):.3g}")
     return table

@@ -11,6 +11,7 @@ import typer
 
 from gaq.errors import ConfigError, OutputError, did_you_mean
 from gaq.files import destination, output_error
+from gaq.threads import MOST_THREADS
 
 if TYPE_CHECKING:
     from gaq.data import KeyMap
@@ -20,7 +21,7 @@ SOURCES = "a file with energies and forces (extxyz, npz, ...), or a name such as
 LABELS, COMPUTING = "Labels in a file", "Computing"  # headings in the help
 STRUCTURE = ("a file (its last frame, or file@0), a frame of a data set, or a name or formula, as ethanol, CH3CH2OH or "
              "water-64")
-MOST, MOST_THREADS = 10**18, 1000
+MOST = 10**18
 TRAINED, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"  # in the folder of a run
 
 
@@ -84,6 +85,7 @@ def model(help: str = "Model file (.safetensors), or the folder of a run.") -> A
 
 
 Model = Annotated[Path, model()]
+FloatModel = Annotated[Path, model("Float (FP32) model file (.safetensors), or the folder of a run.")]
 Data = Annotated[str, typer.Option("--data", metavar="SRC", help=f"Reference frames: {SOURCES}.")]
 Seed = Annotated[int, number("--seed", "Start of the random numbers.", least=0)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]

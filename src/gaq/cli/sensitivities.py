@@ -27,8 +27,7 @@ COLUMNS = (("forces\nchange\nRMS", "forces_rms_change_meV_A"), ("forces\nchange\
 
 
 def sensitivity(
-    model: Annotated[Path, options.model(
-        "Float (FP32) model file (.safetensors), or the folder of a run.")],
+    model: options.FloatModel,
     data: options.Data,
     recipe: Annotated[str, typer.Option("--recipe", help="What is quantized, and how: as for `quantize`.")] = "w4a8",
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="ROLE.FIELD=VALUE", help=(
@@ -36,8 +35,7 @@ def sensitivity(
     frames: Annotated[int, options.number("--frames", "Frames for the forces, evenly spread.")] = 16,
     rotations: Annotated[int, options.number("--rotations", "Random rotations of the first four of them.")] = 4,
     jacobian_frames: Annotated[int, options.number(
-        "--jacobian-frames", "Frames for the antisymmetry λ of the force Jacobian, the slowest figure; 0 leaves it out.",
-        least=0)] = 1,
+        "--jacobian-frames", "Frames for the antisymmetry λ of the Jacobian, the slowest figure; or 0.", least=0)] = 1,
     picoseconds: Annotated[float | None, typer.Option("--picoseconds", help=(
         "Also simulate each part at constant energy for this long; slow."))] = None,
     replicas: Annotated[int, options.number("--replicas", "Simulations of each part.")] = 4,
@@ -46,8 +44,7 @@ def sensitivity(
     antisymmetry: Annotated[float | None, typer.Option("--budget-antisymmetry", metavar="LAMBDA", rich_help_panel=BUDGET,
                                                        help="Choose bits of activations so that λ is no larger.")] = None,
     stored: Annotated[int | None, options.number(
-        "--budget-bytes", "Choose bits of weights so that the model takes no more.", least=0, metavar="BYTES",
-        panel=BUDGET)] = None,
+        "--budget-bytes", "Choose bits of weights to take no more.", least=0, metavar="BYTES", panel=BUDGET)] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="RECIPE.json", rich_help_panel=BUDGET, help=(
         "Write the recipe with these bits, for `gaq quantize --recipe`."))] = None,
     file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,

@@ -11,7 +11,7 @@ import typer
 
 from gaq.cli import options
 from gaq.cli.terminal import meter, say, show, steps_of
-from gaq.errors import ExtrapolationWarning
+from gaq.errors import ConfigError, ExtrapolationWarning
 
 if TYPE_CHECKING:
     from gaq.forcefield import ForceField
@@ -50,7 +50,9 @@ def md(
     from gaq.files import write_atomically
     from gaq.md.drivers import run_md
 
-    options.check_outputs([file], overwrite, [model, structure])
+    if file is not None and options.check_writable(file) == options.check_writable(out):
+        raise ConfigError(f"--out and --json are one file, {file}, and the energies would replace the trajectory; give two")
+    options.check_outputs([file], overwrite, [model, structure], own=resume and out.exists())
     options.use_threads(threads)
     forcefield = options.load_model(model, device)
     start = structure_from(structure)

@@ -45,8 +45,7 @@ def train(
 
 
 def quantize(
-    model: Annotated[Path, options.model(
-        "Float (FP32) model file (.safetensors), or the folder of a run.")],
+    model: options.FloatModel,
     data: options.Data,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The low-bit model to write (.safetensors).")],
     recipe: Annotated[str, typer.Option("--recipe", help=(

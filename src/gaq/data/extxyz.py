@@ -3,7 +3,9 @@
 import bz2
 import gzip
 import io
+import itertools
 import lzma
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -14,7 +16,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 from ase.io import read
-from ase.io.formats import UnknownFileTypeError
+from ase.io.formats import UnknownFileTypeError, filetype
 
 from gaq.atoms import structure_of
 from gaq.data.labels import is_isolated, read_labels
@@ -25,6 +27,8 @@ from gaq.reading import require_file
 from gaq.structure import Structure
 
 _COMPRESSED: dict[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+_LONGEST_LINE = {"extxyz": 10**6, "cif": 10**4}  # characters; a CIF may have 2,048
 
 
 def read_atoms(path: Path) -> list[Atoms]:
@@ -38,6 +42,10 @@ def read_atoms(path: Path) -> list[Atoms]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # readers warn of keys that we do not use
             content, form = _unpacked(path)
+            if form in _LONGEST_LINE:
+                _check_lines(content, _LONGEST_LINE[form])
+            if form == "extxyz":
+                _check_counts(content)
             frames = read(content, index=":", format=form, do_not_split_by_at_sign=True)
     except Exception as error:  # the readers of ASE raise anything for damaged or foreign files
         unknown = isinstance(error, UnknownFileTypeError)
@@ -49,13 +57,45 @@ def read_atoms(path: Path) -> list[Atoms]:
     return frames if isinstance(frames, list) else [frames]
 
 
-def _unpacked(path: Path) -> tuple[Path | io.StringIO, str | None]:
+def _unpacked(path: Path) -> tuple[Path | io.StringIO, str]:
     """Return what ASE shall read and its format; it seeks in XYZ files, which is slow while they are compressed."""
     opener = _COMPRESSED.get(path.suffix)
     if opener is None or Path(path.stem).suffix not in (".xyz", ".extxyz"):
-        return path, None
+        return path, filetype(str(path))
     with opener(path, "rt", encoding="utf-8") as text:
         return io.StringIO(text.read()), "extxyz"
+
+
+def _check_lines(content: Path | io.StringIO, longest: int) -> None:
+    """Refuse lines so long that ASE takes minutes to split them."""
+    with _text(content) as text:
+        number, length = max(enumerate(map(len, text)), key=lambda line: line[1], default=(0, 0))
+    if length > longest:
+        raise ValueError(f"line {number + 1} has {length} characters, and at most {longest} are read")
+
+
+def _text(content: Path | io.StringIO) -> IO[str]:
+    return open(content, encoding="utf-8") if isinstance(content, Path) else io.StringIO(content.getvalue())
+
+
+def _check_counts(content: Path | io.StringIO) -> None:
+    """Refuse frames that announce more atoms than there are lines, on which ASE spins, or that it would not see.
+
+    Raises:
+        ValueError: as said.
+    """
+    with _text(content) as text:
+        lines, frame = iter(text), 0
+        for line in lines:
+            if not line.strip():
+                if any(rest.strip() for rest in lines):
+                    raise ValueError(f"an empty line after {frame} frames, with more behind it")
+            elif not line.lstrip().startswith("VEC"):  # cell vectors behind the atoms
+                atoms = int(line)
+                present = sum(1 for _ in itertools.islice(lines, min(max(atoms, 0), sys.maxsize - 1) + 1)) - 1
+                if present < atoms:
+                    raise ValueError(f"frame {frame} announces {atoms} atoms, and {max(present, 0)} lines follow")
+                frame += 1
 
 
 def read_frames(path: Path, keys: KeyMap) -> list[Structure]:

@@ -62,6 +62,8 @@ def tabulate(functions: Functions, cutoff: float) -> Table:
         intervals = FEWEST
         while intervals <= MOST and (found is None or intervals < found.knots - 1):
             table = _at(functions, cutoff, intervals, bend)
+            if not math.isfinite(table.error):
+                raise NotLowered("the radial filters have values beyond the range of float32")
             if table.error <= TOLERANCE:
                 found = table
                 break

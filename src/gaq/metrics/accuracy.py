@@ -131,13 +131,17 @@ def accuracy(
     if not energies and not forces:
         raise DataError(f"no reference labels in {len(frame_errors)} frames; accuracy needs energies or forces: "
                         "check the key names of the data source")
-    energy_pairs = np.array(energies, dtype=np.float64).reshape(-1, 2).T
-    force_pairs = np.concatenate([np.zeros((2, 0)), *forces], axis=1)
-    per_frame = np.array(frame_errors)
-    rng = np.random.default_rng(seed)
+    return _accuracy(np.array(energies, dtype=np.float64).reshape(-1, 2).T, np.array(atoms, dtype=np.float64),
+                     np.concatenate([np.zeros((2, 0)), *forces], axis=1), species, np.array(frame_errors), parity_samples,
+                     np.random.default_rng(seed))
+
+
+def _accuracy(energy_pairs: NDArray[np.float64], atoms: NDArray[np.float64], force_pairs: NDArray[np.float64],
+              species: list[NDArray[np.int64]], per_frame: NDArray[np.float64], parity_samples: int,
+              rng: np.random.Generator) -> Accuracy:
     energy_mae, energy_rmse, energy_offset = _errors(energy_pairs)
     forces_mae, forces_rmse, _ = _errors(force_pairs)
-    atom_mae, atom_rmse, _ = _errors(energy_pairs / np.array(atoms, dtype=np.float64))
+    atom_mae, atom_rmse, _ = _errors(energy_pairs / atoms)
     return Accuracy(
         frames=len(per_frame), energy_mae=energy_mae, energy_rmse=energy_rmse, energy_offset=energy_offset,
         forces_mae=forces_mae, forces_rmse=forces_rmse,

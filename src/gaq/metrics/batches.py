@@ -18,6 +18,19 @@ def untold(done: float, total: float, stage: str) -> None:
     """Leave progress unsaid."""
 
 
+def adding_up(progress: Told, total: float, stage: str) -> Callable[[int], None]:
+    """Return what adds up the parts of a stage as they are done, for `Counted`."""
+    done = 0
+
+    def add(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done, total, stage)
+
+    add(0)
+    return add
+
+
 class Counted:
     """A predictor that tells how many structures it predicts.
 

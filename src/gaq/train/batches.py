@@ -144,8 +144,9 @@ def force_scale(structures: Sequence[Structure]) -> float:
         scale = float(np.sqrt(np.average(squares, weights=weights)))
     else:
         species = tuple(sorted({int(z) for s in structures for z in s.species}))
-        counts, energies, _ = _compositions(structures, species)
-        scale = float(((energies - counts @ fit_offsets(structures, species).numpy()) / counts.sum(axis=1)).std())
+        counts, energies, roots = _compositions(structures, species)
+        rest = (energies - counts @ fit_offsets(structures, species).numpy()) / counts.sum(axis=1)
+        scale = float(np.sqrt(np.average((rest - np.average(rest, weights=roots**2)) ** 2, weights=roots**2)))
     return scale if scale > 1e-6 else 1.0
 
 

@@ -155,7 +155,7 @@ class TrainConfig(_Strict):
         start: a float model file to go on from; its shape, offsets and scale then stand, and `model` is not looked at.
         out: folder of the run: model.safetensors, checkpoint.safetensors, log.csv, TensorBoard events.
         device: "cpu", "cuda", ...
-        threads: CPU threads; None leaves PyTorch's choice.
+        threads: CPU threads, at most 256; None leaves PyTorch's choice.
     """
 
     data: DataConfig
@@ -210,7 +210,8 @@ def _first(error: ValidationError) -> str:
         for part in detail["loc"][:-1]:
             fields = fields[str(part)].annotation.model_fields
         return f"unknown key {place!r}{did_you_mean(str(detail['loc'][-1]), fields)}; keys are {', '.join(fields)}"
-    return f"{place}: {detail['msg']}" + (f" (given {reprlib.repr(detail['input'])})" if detail["type"] != "missing" else "")
+    given = "" if detail["type"] == "missing" else f" (given {reprlib.repr(detail['input'])})"
+    return f"{place}: {detail['msg']}{given}"
 
 
 def _override(data: dict[str, Any], override: str) -> None:

@@ -44,12 +44,13 @@ def mask(count: int, *fixed: int) -> np.ndarray:
 @pytest.mark.filterwarnings("ignore::gaq.md.extrapolation.ExtrapolationWarning")
 def test_fixed_atoms_stay_to_the_last_bit_and_the_others_move(soft, backend, ensemble, start, tmp_path):
     fixed = replace(start, fixed=mask(len(start), 0, 1) if len(start) > 2 else mask(len(start), 1))
-    result = run_md(soft, fixed, backend=backend, ensemble=ensemble, temperature_K=100.0, out=tmp_path / "a.extxyz", **SHORT)
+    out = tmp_path / "a.extxyz"
+    result = run_md(soft, fixed, backend=backend, ensemble=ensemble, temperature_K=100.0, out=out, **SHORT)
     np.testing.assert_array_equal(result.final.positions[fixed.fixed], fixed.positions[fixed.fixed])
     moved = np.abs(result.final.positions - fixed.positions)[~fixed.fixed]
     assert moved.max(1).min() > 1e-4
     np.testing.assert_array_equal(result.final.momenta[fixed.fixed], 0.0)
-    last = load_frames(tmp_path / "a.extxyz", UNLABELLED)[-1]
+    last = load_frames(out, UNLABELLED)[-1]
     np.testing.assert_array_equal(last.fixed, fixed.fixed)
     np.testing.assert_array_equal(last.momenta, result.final.momenta)
 

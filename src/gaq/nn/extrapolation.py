@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gaq.errors import ModelFileError
 from gaq.graph import Graph
+from gaq.lattice import MIN_DISTANCE
 
 ONSET = 0.95  # of the shortest distance seen: frames that were held out come a little closer than those of training
 INNER, LEAST, NARROWEST = 0.75, 0.5, 0.9  # r_in ÷ r_on; Å, r_in from there if r_on allows; the largest r_in ÷ r_on
@@ -55,11 +56,13 @@ def check_training_range(closest: Tensor, energy_range: Tensor, cutoff: float) -
     """Refuse what cannot have been seen in training.
 
     Raises:
-        ModelFileError: shortest distances that are not symmetric, or not from 0 (not known) to the cutoff; a range of
-            energies that is not finite, or begins above its end.
+        ModelFileError: shortest distances that are not symmetric, or neither 0 (not known) nor within the cutoff;
+            a range of energies that is not finite, or begins above its end.
     """
-    if not torch.equal(closest, closest.T) or not bool(((closest >= 0) & (closest <= cutoff)).all()):
-        raise ModelFileError(f"closest must be symmetric distances from 0 (not known) to the cutoff, {cutoff:g} Å")
+    known = (closest >= MIN_DISTANCE) & (closest <= cutoff)
+    if not torch.equal(closest, closest.T) or not bool((known | (closest == UNKNOWN)).all()):
+        raise ModelFileError(f"closest must be symmetric distances, 0 (not known) or from {MIN_DISTANCE:g} Å to the cutoff "
+                             f"{cutoff:g} Å")
     if not bool(torch.isfinite(energy_range).all() & (energy_range[:, 0] <= energy_range[:, 1]).all()):
         raise ModelFileError("energy_range must be finite numbers, the least before the largest")
 

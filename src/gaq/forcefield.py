@@ -21,6 +21,7 @@ from gaq.errors import DataError, GaqError, ModelFileError, SpeciesError, Struct
 from gaq.graph import Graph, Prediction, Predictor, build_graph, collate
 from gaq.nn.extrapolation import nearest_known
 from gaq.nn.model import ModelConfig, Transformer
+from gaq.nn.overflow import overflow_told
 from gaq.recipe import Recipe, first_fault
 from gaq.structure import Structure
 from gaq.transform import build, freeze, saturation, single_quantizers
@@ -97,7 +98,8 @@ class ForceField:
         check_graph(graph, self.species)
         if stress and not bool((torch.linalg.det(graph.cell).abs() > 0).all()):
             raise StructureError("stress needs a cell that is periodic in three directions")
-        prediction = self.model(graph.to(self.device), stress=stress)
+        with overflow_told(self.model):
+            prediction = self.model(graph.to(self.device), stress=stress)
         return check_finite(prediction.mapped(Tensor.cpu))
 
     __call__ = predict

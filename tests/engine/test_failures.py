@@ -1,6 +1,7 @@
 """Whatever is wrong with a blob or an input is a typed error, never a crash."""
 
 import ctypes
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from gaq.engine.blob import ENTRY, HEADER, lower
 from gaq.engine.errors import BadBlob, EngineError, EngineMissing, NoSuchInstructionSet
 from gaq.engine.native import NativeEngine, NativeForceField
 from gaq.errors import GaqError, SpeciesError, StructureError
-from gaq.graph import build_graph
+from gaq.graph import Graph, build_graph
 from gaq.structure import Structure
 
 BLOB = lower(forcefield("l1", "w4a8").model).data
@@ -123,3 +124,24 @@ def test_a_missing_library_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
             NativeForceField(forcefield("robust", "fp32"))
     finally:
         loading.library.cache_clear()
+
+
+def test_many_images_of_one_pair_are_paired_in_no_time() -> None:
+    """200,000 edges between two atoms, in a shuffled order; all but a few beyond the cutoff."""
+    rng = np.random.default_rng(0)
+    shifts = np.stack(np.meshgrid(*[np.arange(-23, 24)] * 3), -1).reshape(-1, 3).astype(float)[:100_000]
+    order, count = rng.permutation(2 * len(shifts)), len(shifts)
+    graph = Graph(
+        species=torch.tensor([6, 8]), positions=torch.tensor([[0.0, 0, 0], [1.5, 1.9, 1.4]], dtype=torch.float64),
+        centers=torch.from_numpy(np.repeat([0, 1], count)[order]),
+        neighbours=torch.from_numpy(np.repeat([1, 0], count)[order]),
+        shifts=torch.from_numpy(np.concatenate([shifts, -shifts])[order]),
+        cell=3.3 * torch.eye(3, dtype=torch.float64)[None],
+        batch=torch.zeros(2, dtype=torch.int64))
+    engine = NativeEngine(BLOB)
+    begin = time.process_time()
+    engine.set_graph(graph)
+    assert time.process_time() - begin < 2.0
+    forces = engine.compute(graph.positions.numpy())[1]
+    np.testing.assert_allclose(forces.sum(0), 0.0, atol=1e-12)
+    assert engine.facts().pairs > 0

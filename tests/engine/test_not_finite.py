@@ -1,40 +1,101 @@
 """What is not finite inside of a model ends as an error, on every instruction set, never as a plausible number."""
 
 import copy
-from collections.abc import Callable
 
 import pytest
 import torch
-from engines import on_engine
-from tiny import cluster, forcefield
+from engines import SETS, on_engine
+from tiny import calibration, cluster, float_model, forcefield
 
+from gaq.engine.dynamics import Bath, NativeDynamics
+from gaq.engine.errors import EngineError
+from gaq.engine.native import NativeForceField
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField
+from gaq.graph import Graph
+from gaq.quant.vectors import Components
+from gaq.recipe import RECIPES
+from gaq.transform import freeze, prepare
 
 
-def changed(field: ForceField, change: Callable[[dict[str, torch.Tensor]], None]) -> ForceField:
+def changed(field: ForceField, name: str, factor: float) -> ForceField:
+    """The force field with the values of one tensor times a factor."""
     model = copy.deepcopy(field.model)
-    with torch.no_grad():
-        change(model.state_dict())
+    model.state_dict()[name].mul_(factor)
     return ForceField(model, field.recipe)
 
 
-def refused(field: ForceField, isa: str) -> None:
-    """Neither backend gives a number."""
-    engine = on_engine(field, isa)
-    for structure in (cluster(8, seed=1), cluster(3, seed=2)):
-        graph = field.graph(structure)
-        with pytest.raises(GaqError, match="not finite"):
-            engine.predict(graph)
-        with pytest.raises(GaqError, match="not finite"):
-            engine.predict(graph)  # nor the second time
-        with pytest.raises(GaqError, match="not finite"):
-            field.predict(graph)
+def fails(field: ForceField | NativeForceField, graph: Graph) -> bool:
+    try:
+        prediction = field.predict(graph)
+    except GaqError:
+        return True
+    assert torch.isfinite(prediction.forces).all()
+    return False
 
 
-def steps(field: ForceField) -> list[str]:
-    return [name for name, t in field.model.state_dict().items() if "step" in name or "scale" in name]
+W4A8 = ["attention.0.norm.weight", "attention.1.query.weight.scale", "attention.0.key.weight.scale",
+        "attention.1.value.bias",
+        "attention.0.output.inputs.scale.value", "attention.1.output.inputs.scale.value",
+        "attention.0.mix.weight.scale",
+        "attention.0.feature.scales.0.value", "attention.1.filters.radial.second.bias", "interaction.0.update.first.bias",
+        "attention.0.filters.contraction.inputs.scale.value", "interaction.0.update.second.weight.scale",
+        "interaction.1.feature.scales.1.value", "head.first.bias", "embedding.own.weight.scale"]
+FP32 = ["attention.0.norm.bias", "attention.0.query.weight", "attention.1.value.weight", "attention.1.output.weight",
+        "interaction.0.update.first.weight", "head.first.weight"]
 
 
-def test_show() -> None:
-    print({n: (tuple(t.shape), t.dtype) for n, t in forcefield("robust", "w4a8").model.state_dict().items()})
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize(("recipe", "name"), [*[("w4a8", n) for n in W4A8], *[("fp32", n) for n in FP32]])
+def test_overflow_is_refused_by_both_backends_or_by_none(recipe: str, name: str, isa: str) -> None:
+    base = forcefield("robust", recipe)
+    graph = base.graph(cluster(8, seed=1))
+    for factor in (1e20, 1e36):
+        field = changed(base, name, factor)
+        try:
+            engine = on_engine(field, isa)
+        except EngineError:  # what the reader does not even take
+            continue
+        assert fails(engine, graph) == fails(field, graph), factor
+        assert fails(engine, graph) == fails(field, graph), "the second time"
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_no_plausible_numbers_from_an_absurd_step(isa: str) -> None:
+    base = forcefield("robust", "w4a8")
+    graph = base.graph(cluster(8, seed=1))
+    field = changed(base, "attention.0.output.weight.scale", 1e24)
+    assert fails(on_engine(field, isa), graph)
+    assert fails(field, graph)
+    assert not fails(on_engine(base, isa), graph)
+
+
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_components_too(isa: str, bits: int) -> None:
+    rules = (*RECIPES["w4a8"].rules[:-1], RECIPES["w4a8"].rules[-1].model_copy(update={"vectors": Components(bits=bits)}))
+    recipe = RECIPES["w4a8"].model_copy(update={"rules": rules})
+    base = ForceField(freeze(prepare(float_model("robust"), recipe, [calibration()])), recipe)
+    field = changed(base, "attention.0.value.bias", 1e36)
+    assert fails(on_engine(field, isa), base.graph(cluster(8, seed=1)))
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_sums_are_checked_not_atoms_alone(isa: str) -> None:
+    field = copy.deepcopy(forcefield("robust", "fp32"))
+    field.model.energy_offsets.fill_(1e308)
+    engine, structure = on_engine(field, isa), cluster(8, seed=1)
+    graph = engine.graph(structure)
+    for backend in (engine, field):
+        with pytest.raises(GaqError, match="energy"):
+            backend.predict(graph)
+    alone = engine.predict(engine.graph(cluster(1)))
+    assert torch.isfinite(alone.energy).all()
+    run = NativeDynamics(engine, structure, torch.ones(8).double().numpy(), Bath(0.01))
+    with pytest.raises(GaqError, match="finite"):
+        run.start(structure.positions, 0 * structure.positions)
+    state = NativeDynamics(on_engine(forcefield("robust", "fp32"), isa), structure, torch.ones(8).double().numpy(),
+                           Bath(0.01)).start(structure.positions, 0 * structure.positions)
+    with pytest.raises(GaqError, match="finite"):
+        run.run(state, 3)
+    assert state.step == 0

@@ -19,7 +19,7 @@ def gas(molecules: int, seed: int) -> Structure:
     rng, parts = np.random.default_rng(seed), [named(n) for n in ("CH3OH", "H2O", "C6H6")]
     chosen = [parts[k] for k in rng.integers(3, size=molecules)]
     return Structure(species=np.concatenate([s.species for s in chosen]),
-                     positions=np.concatenate([s.positions + [12.0 * k, 0, 0] for k, s in enumerate(chosen)]))
+                     positions=np.concatenate([s.positions + np.array([12.0 * k, 0, 0]) for k, s in enumerate(chosen)]))
 
 
 def chain(atoms: int) -> Structure:

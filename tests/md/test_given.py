@@ -146,7 +146,8 @@ def charged(**info: object) -> Atoms:
 @pytest.mark.parametrize(("info", "charge", "spin"), [
     ({}, 0, 0), ({"charge": 1}, 1, 0), ({"total_charge": -2.0}, -2, 0), ({"charge": 0, "spin": 1}, 0, 0),
     ({"charge": 0, "spin": 0}, 0, 0), ({"multiplicity": 3}, 0, 1), ({"spin": 3}, 0, 1),
-    ({"charge": 1, "total_spin": 2}, 1, 0.5), ({"charge": 1, "total_spin": 0.5}, 1, 0.5), ({"charge": 0.9999}, 1, 0),
+    ({"charge": 1, "spin": 2}, 1, 0.5), ({"total_spin": 1}, 0, 1),
+    ({"charge": 1, "total_spin": 0.5}, 1, 0.5), ({"charge": 0.9999}, 1, 0),
 ])
 def test_charges_and_spins_have_the_names_that_data_sets_use(info, charge, spin):
     read = structure_of(charged(**info))

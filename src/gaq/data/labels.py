@@ -48,8 +48,8 @@ def is_isolated(atoms: Atoms, source: str) -> bool:
     if "".join(letter for letter in kind if letter.isalnum()) != ISOLATED:
         return False
     if len(atoms) != 1:
-        raise DataError(f"{source} has config_type=IsolatedAtom and {len(atoms)} atoms; an isolated atom is one atom: give the "
-                        "frame another config_type")
+        raise DataError(f"{source} has config_type=IsolatedAtom and {len(atoms)} atoms; an isolated atom is one atom: give "
+                        "the frame another config_type")
     return True
 
 

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install test sanitize demo lint results clean
+.PHONY: install test fuzz sanitize sanitize-threads demo lint results clean
 
 install: .venv/installed
 
@@ -21,15 +21,32 @@ lint: install
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-# The engine's native tests under AddressSanitizer and UBSan; needs cmake and a C++ compiler.
+# Seeded fuzzers of what comes from outside; CASES=10000 SEED=1 tries more, and others.
+CASES ?= 300
+SEED ?= 0
+fuzz: install
+	$(BIN)/python -m tests.fuzz models --cases $(CASES) --seed $(SEED)
+	$(BIN)/python -m tests.fuzz blobs --cases $(CASES) --seed $(SEED)
+	$(BIN)/python -m tests.fuzz inputs --cases $(CASES) --seed $(SEED)
+
+# The engine's native tests and blobs under AddressSanitizer and UBSan, and its threads under ThreadSanitizer; need cmake and a
+# C++ compiler.
 sanitize: install
 	cmake -S csrc -B build/sanitize -DGAQ_SANITIZE=ON
 	cmake --build build/sanitize --parallel
 	$(BIN)/python tests/engine/write_blobs.py build/sanitize
+	for test in build/sanitize/test_*; do $$test || exit 1; done
 	build/sanitize/stress build/sanitize/*.blob
+	$(BIN)/python -m tests.fuzz blobs --sanitized --cases $(CASES) --seed $(SEED)
+
+sanitize-threads: install
+	cmake -S csrc -B build/threads -DGAQ_TSAN=ON
+	cmake --build build/threads --parallel --target stress
+	$(BIN)/python tests/engine/write_blobs.py build/threads
+	build/threads/stress build/threads/robust-w4a8.blob
 
 demo: install
-	$(BIN)/gaq demo --out demo
+	$(BIN)/gaq demo --out demo --overwrite
 
 # Data sets: in the folder that GAQ_DATA names, else beside the clone, else in the download cache.
 results: install

@@ -7,8 +7,8 @@ from ase import units
 from ase.md.verlet import VelocityVerlet
 
 import gaq
+from gaq.atoms import atoms_of
 from gaq.data.structures import structure_from
-from gaq.md.calculator import atoms_of
 
 MODEL = Path(__file__).parents[1] / "models" / "ethanol-gfn2-fp32.safetensors"
 

@@ -21,6 +21,17 @@ def test_errors_are_what_python_programmers_expect(error: type, builtin: type) -
     assert issubclass(error, builtin)
 
 
+@pytest.mark.parametrize("kind", [errors.GaqError, errors.ModelFileError, errors.OutputError])
+def test_a_message_is_one_line_that_can_be_printed_whatever_was_given(kind: type) -> None:
+    text = str(kind("layers is 7\n\x1b[31m\ud800 and should be " + "9" * 10**6 + "; take fewer"))
+    assert text.startswith("layers is 7  [31m  and should be 999")
+    assert text.endswith("999; take fewer")
+    assert len(text) < errors.LONGEST
+    assert text.isprintable()
+    assert text.encode()
+    assert str(kind("short")) == "short"
+
+
 def test_ctrl_c_is_not_mistaken_for_a_value() -> None:
     assert not issubclass(errors.Interrupted, (ValueError, OSError))
 

@@ -1,7 +1,6 @@
 """A model file gives back the model, or one clear error; a prediction is finite, or one clear error."""
 
 import errno
-import json
 import os
 import pickle
 import shutil
@@ -14,37 +13,23 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
 from safetensors.torch import save_file
+from sealing import contents, rewrite
 from tiny import SHAPES, calibration, cluster, crystal, forcefield, named, predict
 
 from gaq.errors import GaqError, ModelFileError, OutputError, SpeciesError, StructureError
-from gaq.forcefield import FORMAT_VERSION, ForceField, _digest, load
+from gaq.forcefield import FORMAT_VERSION, ForceField, load
 from gaq.graph import build_graph
 from gaq.nn.model import ModelConfig, Transformer
 from gaq.recipe import RECIPES
 from gaq.structure import Structure
-from gaq.transform import build
+from gaq.transform import freeze, prepare
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "model.safetensors"
     forcefield("robust", "w4a8").save(path)
-    return path
-
-
-def contents(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
-    with safe_open(path, framework="pt") as source:
-        return json.loads(source.metadata()["gaq"]), {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118
-
-
-def rewrite(path: Path, header: object, state: dict[str, torch.Tensor]) -> Path:
-    """A file whose checksum is right, whatever it holds."""
-    if isinstance(header, dict):
-        bare = {key: value for key, value in header.items() if key != "sha256"}
-        header = bare | {"sha256": _digest(bare, state)}
-    save_file(state, path, metadata={"gaq": json.dumps(header)})
     return path
 
 
@@ -67,7 +52,8 @@ def test_low_bit_files_are_small(tmp_path: Path) -> None:
     config = ModelConfig(species=(1, 6, 7, 8))
     sizes = {}
     for name in ("fp32", "w4", "w4a8", "w8a8"):
-        field = ForceField(build(config, RECIPES[name], frozen=True), RECIPES[name])
+        model = Transformer(config)
+        field = ForceField(freeze(prepare(model, RECIPES[name], [calibration()])), RECIPES[name])
         field.save(tmp_path / name)
         sizes[name] = sum(field.stored_bytes().values())
         on_disk = (tmp_path / name).stat().st_size
@@ -150,6 +136,36 @@ def test_a_newer_format_asks_for_an_upgrade(saved: Path, tmp_path: Path) -> None
         load(rewrite(tmp_path / "new", header | {"format_version": FORMAT_VERSION + 1, "later": {}}, state))
 
 
+def test_a_file_of_version_1_knows_no_training_range(saved: Path, tmp_path: Path) -> None:
+    header, state = contents(saved)
+    older = {name: t for name, t in state.items() if name not in ("closest", "energy_range")}
+    old, new = load(rewrite(tmp_path / "old", header | {"format_version": 1}, older)), load(saved)
+    assert old.model.closest.eq(0).all()
+    assert old.model.energy_range.eq(0).all()
+    assert new.model.closest.dtype == old.model.closest.dtype == torch.float64
+    first, second = (field.predict(calibration()) for field in (old, new))
+    assert torch.equal(first.energy, second.energy)
+    assert torch.equal(first.forces, second.forces)
+    for field in (old, new):
+        again = tmp_path / "again"
+        field.save(again)
+        assert contents(again)[0]["format_version"] == FORMAT_VERSION
+        assert torch.equal(load(again).model.closest, field.model.closest)
+        assert torch.equal(load(again).to(dtype=torch.bfloat16).model.energy_range, field.model.energy_range)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("closest", -1.0), ("closest", np.nan), ("closest", 9.0), ("energy_range", np.inf)])
+def test_a_training_range_that_is_none_is_refused(saved: Path, tmp_path: Path, name: str, value: float) -> None:
+    header, state = contents(saved)
+    state[name][0, 0] = value
+    with pytest.raises(ModelFileError, match=name):
+        load(rewrite(tmp_path / "bad", header, state))
+    del state[name]
+    with pytest.raises(ModelFileError, match="do not make a model"):
+        load(rewrite(tmp_path / "without", header, state))
+
+
 @pytest.mark.parametrize("change", [
     {"model": None}, {"model": {"species": [1], "layers": 10**4, "colour": "red"}}, {"recipe": "w5a9"},
     {"recipe": {"name": 3}}, {"recipe": None}, {"recipe": 5}, {"recipe": []}, {"model": {"species": []}},
@@ -183,7 +199,7 @@ def test_codes_outside_of_their_format_are_refused(saved: Path, tmp_path: Path) 
     name = next(n for n in state if n.startswith("attention.0.query") and n.endswith(".packed"))
     broken = state | {name: torch.full_like(state[name], 0x88)}  # -8 in a format of -7..7
     with pytest.raises(ModelFileError, match="below the smallest code"):
-        load(rewrite(tmp_path / "odd", header, broken)).predict(calibration())
+        load(rewrite(tmp_path / "odd", header, broken))
 
 
 def test_a_full_disk_keeps_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

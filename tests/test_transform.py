@@ -173,13 +173,17 @@ def test_inputs_alone_can_be_rounded() -> None:
     assert torch.equal(model(calibration()).forces, freeze(model)(calibration()).forces)
 
 
-@pytest.mark.parametrize("recipe", ["fp32", "w4a8", "svq-kmeans"])
-@pytest.mark.parametrize("frozen", [False, True])
-def test_an_empty_model_takes_the_state_of_a_full_one(recipe: str, frozen: bool) -> None:
-    full = freeze(prepared("robust", recipe)) if frozen else prepared("robust", recipe)
-    empty = build(SHAPES["robust"], RECIPES[recipe], frozen)
-    empty.load_state_dict(full.state_dict())
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_empty_model_takes_the_state_of_a_full_one(shape: str, recipe: str) -> None:
+    full, drawn = freeze(prepared(shape, recipe)), torch.random.get_rng_state()
+    empty = build(SHAPES[shape], RECIPES[recipe])
+    assert all(t.is_meta for t in empty.state_dict().values())
+    assert {name: (t.shape, t.dtype) for name, t in empty.state_dict().items()} == {
+        name: (t.shape, t.dtype) for name, t in full.state_dict().items()}
+    empty.load_state_dict(full.state_dict(), assign=True)
     assert torch.equal(empty.eval()(calibration()).forces, full(calibration()).forces)
+    assert torch.equal(drawn, torch.random.get_rng_state())  # loading a model changes no random numbers drawn after it
 
 
 def test_vectors_are_released_on_demand() -> None:

@@ -1,5 +1,6 @@
 """Tiny random models of every kind, and structures to try them on."""
 
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
@@ -29,6 +30,7 @@ SHAPES = {
 }
 MODELS = ("robust", "robust-l3", "so3krates")  # enough where every recipe is tried
 FORCE = 1.0  # eV/Å, the size of the forces that the random models give
+CLOSEST = 1.0  # Å, what the random models take for the shortest distance of any two atoms that training saw
 CODED = ("w4a16", "w4a8", "w8a8", "int8-naive", "svq-kmeans", "degree-quant")  # activations and vectors are rounded
 ALIGNED = ("w4a16", "w4a8", "w8a8")  # vectors are rounded in local frames
 SMOOTH = ("fp32", "w4")  # the energy is a smooth function of the positions
@@ -45,6 +47,8 @@ def float_model(shape: str, seed: int = 1) -> Transformer:
         model.energy_offsets.copy_(-10.0 * torch.arange(1, len(SPECIES) + 1))
         forces = model(calibration()).forces
         model.energy_scale.mul_(FORCE / forces.square().mean().sqrt())
+        model.closest.fill_(CLOSEST)
+        model.learn_energies([calibration()])
     return model
 
 
@@ -88,6 +92,12 @@ def crystal(edge: float = 3.3) -> Structure:
     cell = edge * np.array([[1.0, 0.0, 0.0], [0.2, 1.1, 0.0], [-0.1, 0.15, 0.95]])
     return Structure(species=np.array([6, 8]), positions=np.array([[0.1, 0.0, 0.2], [1.5, 1.9, 1.4]]), cell=cell,
                      pbc=(True, True, True))
+
+
+def dimers(first: int, second: int, distances: Iterable[float]) -> list[Structure]:
+    """Two atoms at these distances, Å, on a line away from the axes."""
+    line = np.array([0.36, 0.48, 0.8])
+    return [Structure(species=np.array([first, second]), positions=np.outer([-0.5, 0.5], r * line)) for r in distances]
 
 
 def at(structure: Structure, positions: ArrayLike) -> Structure:

@@ -10,8 +10,14 @@
  *     for (;;) gaq_engine_compute(engine, positions, energies, forces, NULL);
  *     gaq_engine_destroy(engine);
  *
- * Nothing is thrown, printed or kept outside of an engine. Several engines may work in several threads at once; one engine
- * serves one call at a time. After the first compute of a graph, further ones allocate no memory.
+ * Nothing is thrown, printed or kept outside of an engine. After the first compute of a graph, further ones allocate no
+ * memory.
+ *
+ * Ownership: several engines may work in several threads at once. One engine serves one call at a time, and a second call
+ * meanwhile returns GAQ_BUSY and changes nothing; it holds one graph, so that whoever shares an engine between threads has
+ * to hold a lock of their own from gaq_engine_set_graph over the computes or the run that belong to it. Arrays belong to
+ * the caller, and are read and written during the call only. After a fork the child may use and destroy the engines that
+ * it inherits, which then hire threads of their own; one that was in the middle of a call stays GAQ_BUSY there.
  */
 #ifndef GAQ_ENGINE_H
 #define GAQ_ENGINE_H
@@ -41,7 +47,8 @@ typedef enum gaq_status {
     GAQ_NOT_FINITE = 6,      /* positions, or a result, that are not finite */
     GAQ_NO_MEMORY = 7,
     GAQ_BROKEN_MACHINE = 8,  /* the start-up self-test: an instruction path gives wrong products */
-    GAQ_INTERNAL = 9
+    GAQ_INTERNAL = 9,
+    GAQ_BUSY = 10            /* another call on this engine is under way */
 } gaq_status;
 
 typedef struct gaq_engine gaq_engine;
@@ -78,9 +85,11 @@ GAQ_API const char* gaq_best_isa(void);
 /* Make an engine. The blob is copied; isa is NULL for the best; message receives the reason of a failure. */
 GAQ_API gaq_status gaq_engine_create(const void* blob, size_t bytes, const char* isa, int threads, gaq_engine** engine,
                                      char* message, size_t capacity);
+
+/* Free an engine; one with a call under way (a mistake, or a fork in its middle) is left as it is. */
 GAQ_API void gaq_engine_destroy(gaq_engine* engine);
 
-/* The reason of the last failure of this engine; valid until its next call. */
+/* The reason of the last failure of this engine but GAQ_BUSY; valid until its next call. */
 GAQ_API const char* gaq_engine_message(const gaq_engine* engine);
 GAQ_API gaq_status gaq_engine_facts(const gaq_engine* engine, gaq_facts* facts);
 
@@ -98,9 +107,11 @@ GAQ_API gaq_status gaq_engine_compute(gaq_engine* engine, const double* position
 GAQ_API gaq_status gaq_engine_saturation(const gaq_engine* engine, uint64_t* clipped, uint64_t* seen);
 
 /* Go on for up to `steps` steps from positions, velocities and forces (atoms, 3), all updated in place; potential and
- * kinetic receive the energies at the end, one value for each of `structures` (batch gives that of each atom).
+ * kinetic receive the energies at the end, one value for each of `structures` (batch gives that of each atom). An atom of
+ * infinite mass and velocity 0 stays where it is.
  * Returns early, with dynamics->step below the goal, before a step for which the graph must be made anew (at positions, which
- * are the new reference), and after a step with a kinetic energy beyond `hottest`. */
+ * are the new reference), and after a step with a kinetic energy beyond `hottest`. A failure leaves dynamics->step and all
+ * arrays as they were after the last whole step. */
 GAQ_API gaq_status gaq_engine_run(gaq_engine* engine, gaq_dynamics* dynamics, int64_t steps, const double* masses,
                                   const int32_t* batch, int32_t structures, const double* reference, double* positions,
                                   double* velocities, double* forces, double* potential, double* kinetic);

@@ -38,9 +38,26 @@ gaq_status guarded(const Work& work, const Tell& tell) noexcept {
     }
 }
 
+class Turn {                       // of a call on an engine; false while another one has it
+public:
+    explicit Turn(const gaq_engine& engine) : engine_(engine), mine_(!engine.busy.test_and_set(std::memory_order_acquire)) {}
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+    ~Turn() {
+        if (mine_) engine_.busy.clear(std::memory_order_release);
+    }
+    explicit operator bool() const { return mine_; }
+
+private:
+    const gaq_engine& engine_;
+    const bool mine_;
+};
+
 template <class Work>
 gaq_status guarded(gaq_engine* engine, const Work& work) noexcept {
     if (!engine) return GAQ_BAD_ARGUMENT;
+    const Turn turn(*engine);
+    if (!turn) return GAQ_BUSY;
     return guarded(work, [&](const char* reason) { engine->message = reason; });
 }
 
@@ -71,12 +88,16 @@ gaq_status gaq_engine_create(const void* blob, size_t bytes, const char* isa, in
         });
 }
 
-void gaq_engine_destroy(gaq_engine* engine) { delete engine; }
+void gaq_engine_destroy(gaq_engine* engine) {
+    if (engine && !engine->busy.test_and_set(std::memory_order_acquire)) delete engine;
+}
 
 const char* gaq_engine_message(const gaq_engine* engine) { return engine ? engine->message.c_str() : "no engine"; }
 
 gaq_status gaq_engine_facts(const gaq_engine* engine, gaq_facts* facts) {
     if (!engine || !facts) return GAQ_BAD_ARGUMENT;
+    const Turn turn(*engine);
+    if (!turn) return GAQ_BUSY;
     *facts = engine->facts();
     return GAQ_OK;
 }
@@ -93,6 +114,8 @@ gaq_status gaq_engine_compute(gaq_engine* engine, const double* positions, doubl
 
 gaq_status gaq_engine_saturation(const gaq_engine* engine, uint64_t* clipped, uint64_t* seen) {
     if (!engine || !clipped || !seen) return GAQ_BAD_ARGUMENT;
+    const Turn turn(*engine);
+    if (!turn) return GAQ_BUSY;
     engine->saturation(clipped, seen);
     return GAQ_OK;
 }

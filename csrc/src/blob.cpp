@@ -1,5 +1,6 @@
 #include "blob.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "failure.h"
@@ -8,7 +9,7 @@ namespace gaq {
 namespace {
 
 constexpr char MAGIC[8] = {'G', 'A', 'Q', 'B', 'L', 'O', 'B', '1'};
-constexpr uint32_t VERSION = 2;
+constexpr uint32_t VERSION = 3;
 constexpr size_t HEADER = 64;
 
 struct Header {
@@ -69,19 +70,27 @@ Blob::Blob(const void* data, size_t bytes) : data_(static_cast<const unsigned ch
     if (crc32(data_ + HEADER, bytes - HEADER) != header.checksum) damaged("the checksum does not match");
     entries_.resize(header.entries);
     if (header.entries) std::memcpy(entries_.data(), data_ + HEADER, header.entries * sizeof(Entry));
+    uint64_t end = HEADER + header.entries * sizeof(Entry);
     for (const Entry& entry : entries_) {
         if (entry.name[sizeof entry.name - 1]) damaged("a name has no end");
         const uint64_t size = entry.type <= 3 ? size_of(static_cast<Type>(entry.type)) : 0;
         if (!size) damaged(std::string(entry.name) + " has an unknown type");
         if (entry.offset % 64 || entry.offset > bytes || entry.count > (bytes - entry.offset) / size)
             damaged(std::string(entry.name) + " reaches beyond the end");
+        if (entry.offset < end) damaged(std::string(entry.name) + " lies within what comes before it");  // else memory
+        end = entry.offset + entry.count * size;                                // could be asked for that no byte stands for
     }
+    std::sort(entries_.begin(), entries_.end(), before);
+    for (size_t n = 1; n < entries_.size(); ++n)
+        if (!before(entries_[n - 1], entries_[n])) damaged(std::string(entries_[n].name) + " is there twice");
 }
 
+bool Blob::before(const Entry& a, const Entry& b) { return std::strcmp(a.name, b.name) < 0; }
+
 const Blob::Entry* Blob::find(const std::string& name) const {
-    for (const Entry& entry : entries_)
-        if (name == entry.name) return &entry;
-    return nullptr;
+    const auto found = std::lower_bound(entries_.begin(), entries_.end(), name,
+                                        [](const Entry& entry, const std::string& sought) { return sought.compare(entry.name) > 0; });
+    return found != entries_.end() && name == found->name ? &*found : nullptr;
 }
 
 uint64_t Blob::length(const std::string& name) const {

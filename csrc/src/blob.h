@@ -30,11 +30,12 @@ private:
         uint64_t count, offset;
     };
 
+    static bool before(const Entry& a, const Entry& b);
     const Entry* find(const std::string& name) const;
     const void* checked(const std::string& name, Type type, uint64_t count) const;
 
     const unsigned char* data_;
-    std::vector<Entry> entries_;
+    std::vector<Entry> entries_;   // by name
 };
 
 }  // namespace gaq

@@ -1,5 +1,6 @@
 #include "dynamics.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -66,10 +67,17 @@ void run(Engine& engine, gaq_dynamics& d, int64_t steps, const double* masses, c
         return false;
     };
     const int64_t goal = d.step + steps;
-    std::vector<double> before(6 * N);
+    std::vector<double> before(9 * N), potentials(static_cast<size_t>(structures));
+    const auto keep = [&] {
+        double* to = before.data();
+        for (const double* from : {positions, velocities, forces}) std::memcpy(to, from, 3 * N * sizeof(double)), to += 3 * N;
+    };
+    const auto restore = [&] {
+        const double* from = before.data();
+        for (double* to : {positions, velocities, forces}) std::memcpy(to, from, 3 * N * sizeof(double)), from += 3 * N;
+    };
     while (d.step < goal) {
-        std::memcpy(before.data(), positions, 3 * N * sizeof(double));
-        std::memcpy(before.data() + 3 * N, velocities, 3 * N * sizeof(double));
+        keep();
         kick();
         if (d.friction > 0) {
             for (size_t k = 0; k < 3 * N; ++k) positions[k] += half * velocities[k];
@@ -85,18 +93,25 @@ void run(Engine& engine, gaq_dynamics& d, int64_t steps, const double* masses, c
             for (size_t k = 0; k < 3 * N; ++k) positions[k] += d.timestep * velocities[k];
         }
         if (far()) {  // pairs may be missing from the graph: take the step back, and leave it to be made anew
-            std::memcpy(positions, before.data(), 3 * N * sizeof(double));
-            std::memcpy(velocities, before.data() + 3 * N, 3 * N * sizeof(double));
+            restore();
             return;
         }
-        engine.compute(positions, energies.data(), forces, nullptr);
+        try {
+            engine.compute(positions, energies.data(), forces, nullptr);
+            std::fill(potentials.begin(), potentials.end(), 0.0);
+            for (size_t n = 0; n < N; ++n) potentials[size_t(batch[n])] += energies[n];
+            for (double energy : potentials)
+                if (!std::isfinite(energy)) throw Failure(GAQ_NOT_FINITE, "the energy of a structure is not finite");
+        } catch (...) {
+            restore();
+            throw;
+        }
         kick();
         ++d.step;
-        for (int32_t s = 0; s < structures; ++s) potential[s] = kinetic[s] = 0.0;
+        for (int32_t s = 0; s < structures; ++s) potential[s] = potentials[size_t(s)], kinetic[s] = 0.0;
         for (size_t n = 0; n < N; ++n) {
-            potential[batch[n]] += energies[n];
-            for (size_t k = 3 * n; k < 3 * n + 3; ++k)
-                kinetic[batch[n]] += 0.5 * masses[n] * velocities[k] * velocities[k];
+            for (size_t k = 3 * n; k < 3 * n + 3; ++k)  // an atom of infinite mass is at rest, and has no energy
+                if (velocities[k] != 0.0) kinetic[batch[n]] += 0.5 * masses[n] * velocities[k] * velocities[k];
         }
         for (int32_t s = 0; s < structures; ++s)
             if (!(kinetic[s] <= d.hottest * double(members[size_t(s)]))) return;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "failure.h"
+#include "repulsion.h"
 
 namespace gaq {
 namespace {
@@ -30,11 +31,10 @@ bool has_avx512() {
 #endif
 }
 
-void require_finite(const char* name, const double* values, size_t count) {
-    for (size_t n = 0; n < count; ++n)
+void require_finite(const char* name, const double* values, size_t atoms, size_t each) {
+    for (size_t n = 0; n < atoms * each; ++n)
         if (!std::isfinite(values[n]))
-            throw Failure(GAQ_NOT_FINITE, std::string(name) + " of atom " + std::to_string(n / (*name == 'e' ? 1 : 3)) +
-                                              " is not finite");
+            throw Failure(GAQ_NOT_FINITE, std::string(name) + " of atom " + std::to_string(n / each) + " is not finite");
 }
 
 }  // namespace
@@ -121,6 +121,7 @@ void Engine::allocate(int atoms, int pairs, int tasks) {
     near.gradient = a.take<float>(P * near.gradient_stride);
     near.begin = a.take<int32_t>(tasks);
     near.end = a.take<int32_t>(tasks);
+    near.close = a.take<int32_t>(tasks);
     State& g = job_.state;
     g.weight_stride = padded((s.robust ? 3 : 2) * s.H);
     g.frame_stride = frame_place(s.L + 1);
@@ -156,9 +157,9 @@ void Engine::allocate(int atoms, int pairs, int tasks) {
 
 template <class Phase>
 void Engine::over_atoms(const Phase& phase) {
-    const int atoms = job_.plan.atoms, blocks = (atoms + BLOCK - 1) / BLOCK;
-    crew_.share(blocks, alone_, [&](int block, int thread) {
-        phase(block * BLOCK, std::min(atoms, (block + 1) * BLOCK), scratch_[size_t(thread)]);
+    const Plan& plan = job_.plan;
+    crew_.share(plan.blocks, alone_, [&](int block, int thread) {
+        phase(plan.block[block], plan.block[block + 1], scratch_[size_t(thread)]);
     });
 }
 
@@ -174,15 +175,19 @@ void Engine::compute(const double* positions, double* energies, double* forces, 
     if (!graph_) throw Failure(GAQ_BAD_ARGUMENT, "set a graph before computing");
     if (!positions) throw Failure(GAQ_BAD_ARGUMENT, "positions are null");
     const size_t N = size_t(job_.plan.atoms);
-    require_finite("position", positions, 3 * N);
+    require_finite("position", positions, N, 3);
     job_.positions = positions;
     job_.gradients = forces || virials;
     job_.state.virials = virials;
+    for (Scratch& z : scratch_) z.broken = 0.0f;
     forward();
+    for (const Scratch& z : scratch_)
+        if (z.broken != 0.0f) throw Failure(GAQ_NOT_FINITE, "a value inside of the model is not finite");
     if (energies) {
         for (size_t n = 0; n < N; ++n)
             energies[n] = double(job_.state.energy[n]) * model_.energy_scale + model_.energy_offsets[job_.plan.species[n]];
-        require_finite("energy", energies, N);
+        repel(job_, energies, nullptr, nullptr);
+        require_finite("energy", energies, N, 1);
     }
     if (!job_.gradients) return;
     job_.state.forces = forces ? forces : gradient_.data();
@@ -192,7 +197,9 @@ void Engine::compute(const double* positions, double* energies, double* forces, 
     for (size_t n = 0; n < 3 * N; ++n) job_.state.forces[n] *= -model_.energy_scale;
     if (virials)
         for (size_t n = 0; n < 9 * N; ++n) virials[n] *= model_.energy_scale;
-    require_finite("force", job_.state.forces, 3 * N);
+    repel(job_, nullptr, job_.state.forces, virials);
+    require_finite("force", job_.state.forces, N, 3);
+    if (virials) require_finite("virial", virials, N, 9);
 }
 
 void Engine::forward() {

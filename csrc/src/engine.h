@@ -1,6 +1,7 @@
 // One engine: a model, a graph, and the order of the phases.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -57,4 +58,5 @@ private:
 
 struct gaq_engine : gaq::Engine {
     using Engine::Engine;
+    mutable std::atomic_flag busy = ATOMIC_FLAG_INIT;  // with a call
 };

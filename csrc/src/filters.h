@@ -71,8 +71,6 @@ GAQ_INLINE void filter_parts(const S& s, const Layer& y, const float* record, in
     for (; o < end; o += WIDTH) filter_part<P, 1>(s, y, record, stride, codes, o, filter);
 }
 
-
-
 // Channels [begin, end) of the filters of n <= TOGETHER pairs from p on, from the codes of their contractions.
 template <class S>
 GAQ_INLINE void filters(const S& s, const Layer& y, const Near& near, int p, int n, const float* codes, int begin, int end,
@@ -94,6 +92,7 @@ GAQ_INLINE void contractions(const S& s, const Layer& y, const double* projected
     const Vec high(map.qmax), low(-map.qmax);
     const int lines = whole_lines(s.H);
     int64_t clipped = 0;
+    Vec broken;
     for (int q = 0; q < n; ++q, codes += s.L * s.Hp)
 #pragma GCC unroll 4
         for (int l = 1; l <= s.L; ++l) {
@@ -105,12 +104,14 @@ GAQ_INLINE void contractions(const S& s, const Layer& y, const double* projected
                 if (map.bits) {
                     t = t / Divisor(load(map.step + place), load(map.inverse + place));
                     clipped += count(outside(t, high));
+                    broken = broken + poison(t);
                     t = coded(t, low, high);
                 }
                 t.store(codes + place);
             }
         }
     if (map.bits) {
+        z.broken += sum(broken);
         z.clipped[map.quantizer] += uint64_t(clipped);
         z.seen[map.quantizer] += uint64_t(n * s.L * s.H);
     }

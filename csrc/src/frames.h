@@ -15,8 +15,8 @@ inline void surround(Job& job, int task, int round) {
     for (int p = near.begin[task]; p < near.end[task]; ++p) {
         const double* u = near.vector + 4 * size_t(p);
         double slope;
-        const double weight = envelope(*job.model, u[3], &slope);
         const int i = near.i[p], j = near.j[p];
+        const double weight = envelope(*job.model, seen_distance(wall_of(job, i, j), u[3], &slope), &slope);
         const double back = near.record[size_t(p) * near.record_stride + BACK];
         const double wi = weight * job.plan.numbers[j], wj = back * weight * job.plan.numbers[i];
         double* a = job.state.surroundings + size_t(i) * SURROUNDINGS;

@@ -2,8 +2,7 @@
 // of a pair keep their bits when the molecule turns; and the way back, from gradients of these to forces.
 #pragma once
 
-#include "simd.h"
-#include "state.h"
+#include "extrapolation.h"
 
 namespace gaq {
 namespace GAQ_ISA {
@@ -75,7 +74,7 @@ inline void near_pairs(Job& job, int task) {
     const Plan& plan = job.plan;
     Near& near = job.near;
     const double origin = __builtin_log(m.start + m.bend);
-    int n = plan.task[task].begin;
+    int n = plan.task[task].begin, close = 0;
     near.begin[task] = n;
     for (int p = n; p < plan.task[task].end; ++p) {
         const Pair& pair = plan.pair[p];
@@ -93,14 +92,20 @@ inline void near_pairs(Job& job, int task) {
         for (int k = 0; k < 3; ++k) u[k] = v[k] / r;
         u[3] = r;
         float* record = near.record + size_t(n) * near.record_stride;
-        double slope, Y[MAX_COMPONENTS];
-        record[ENVELOPE] = float(envelope(m, r, &slope));
-        record[ENVELOPE_SLOPE] = float(slope);
+        const Wall& wall = wall_of(job, pair.i, pair.j);
+        double slope, bend, Y[MAX_COMPONENTS];
+        const double seen = seen_distance(wall, r, &bend);
+        record[ENVELOPE] = float(envelope(m, seen, &slope));
+        record[ENVELOPE_SLOPE] = float(slope * bend);
         record[BACK] = pair.back;
-        const double place = (__builtin_log(r + m.bend) - origin) / m.spacing;
+        const double place = (__builtin_log(seen + m.bend) - origin) / m.spacing;
         const int32_t knot = int32_t(place) < m.knots - 2 ? int32_t(place) : m.knots - 2;
         __builtin_memcpy(record + KNOT, &knot, sizeof knot);
-        spline(place - knot, m.spacing * (r + m.bend), record + VALUE, record + SLOPE);
+        spline(place - knot, m.spacing * (seen + m.bend), record + VALUE, record + SLOPE);
+        if (r < wall.on) {
+            ++close;
+            for (int k = 0; k < 4; ++k) record[SLOPE + k] *= float(bend);
+        }
         harmonics(u[0], u[1], u[2], m.shape.L, Y);
         for (int k = 0; k < m.shape.M; ++k) record[HARMONICS + k] = float(Y[k]);
         float* gradient = near.gradient + size_t(n) * near.gradient_stride;
@@ -110,6 +115,7 @@ inline void near_pairs(Job& job, int task) {
         ++n;
     }
     near.end[task] = n;
+    near.close[task] = close;
 }
 
 // Add what the gradients of pairs say to the gradient of the positions, and to the virials.

@@ -7,8 +7,8 @@
 namespace gaq {
 namespace GAQ_ISA {
 
-// c = clamp(round(t), low, high), halves to even.
-GAQ_INLINE Vec coded(Vec t, Vec low, Vec high) { return min(max(round(t), low), high); }
+// c = clamp(round(t), low, high), halves to even; NaN has no code and stays NaN.
+GAQ_INLINE Vec coded(Vec t, Vec low, Vec high) { return clamp(round(t), low, high); }
 
 GAQ_INLINE Mask outside(Vec t, Vec largest) { return abs(t) > largest + Vec(0.5f); }
 
@@ -31,6 +31,7 @@ inline void apply(const Linear& map, const float* x, size_t stride, const Rows& 
     const Vec high(map.qmax), low(-map.qmax);
     const bool real = map.forward.kind == Kind::float32 || map.bits > MOST_WHOLE_BITS, narrow = HAS_NARROW && map.bits <= 8;
     int64_t clipped = 0;
+    Vec broken;  // whole numbers hold no NaN
     for (int r = 0; r < rows; ++r) {
         Whole total[PARTS];
         for (int q = 0; q < PARTS; ++q) total[q] = whole(0);
@@ -40,6 +41,7 @@ inline void apply(const Linear& map, const float* x, size_t stride, const Rows& 
                 const int c = k + q * WIDTH;
                 t[q] = load(x + r * stride + c) / Divisor(load(map.step + c), load(map.inverse + c));
                 clipped += count(outside(t[q], high));
+                broken = broken + poison(t[q]);
                 t[q] = coded(t[q], low, high);
                 if (real) t[q].store(z.rows + size_t(r) * in + c);
             }
@@ -48,6 +50,7 @@ inline void apply(const Linear& map, const float* x, size_t stride, const Rows& 
         }
         z.sum[r] = sum_of(total);
     }
+    z.broken += sum(broken);
     z.clipped[map.quantizer] += uint64_t(clipped);
     z.seen[map.quantizer] += uint64_t(rows) * uint64_t(in);
     if (real) {

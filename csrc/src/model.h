@@ -90,6 +90,14 @@ struct Layer {
     const float* table;            // (knots + 2, W): cubic splines by log(r + bend)
 };
 
+struct Wall {                      // of two species, Å: the network sees r from `on`, a constant up to `inner`, and between
+    double on, inner, strength, rate;  // ... the nuclei's repulsion is switched; k Z_i Z_j in eV Å, 1/a in 1/Å
+};
+
+struct Bounds {                    // beyond which the output of an atom levels off, within as much as `below` and `above`
+    double low, below, high, above;
+};
+
 struct Model {
     Shape shape;
     int species, knots, quantizers;
@@ -99,6 +107,8 @@ struct Model {
     int spreading;
     const int32_t* index_of;       // (119,) -1 for unknown
     const double* energy_offsets;
+    const Wall* walls;             // (species, species), symmetric
+    const Bounds* bounds;          // (species,)
     const float* own;              // (species, Fp)
     const float* other;            // (species, Fp + G)
     const float* embedding;        // (knots + 2, Fp + G) filters times envelope

@@ -31,7 +31,7 @@ inline void measure(const float* x, Moments* found, int rows, int F, int Fp) {
         sum4(squares, variance);
         for (int k = 0; k < n; ++k) {
             for (int c = whole; c < F; ++c) variance[k] += (x[k * Fp + c] - mean[k]) * (x[k * Fp + c] - mean[k]);
-            found[k] = {mean[k], 1.0f / __builtin_sqrtf(variance[k] / float(F) + 1e-5f)};
+            found[k] = {mean[k], 1.0f / __builtin_sqrtf(variance[k] / float(F) + 1e-5f) + poison(variance[k])};
         }
     }
 }
@@ -99,7 +99,7 @@ inline void make_unit(const Model& m, float* q, float* norms, const float* tempe
     for (int r = 0; r < rows; ++r) {
         float *row = q + size_t(r) * s.Fp, *norm = norms + size_t(r) * s.Hp;
         head_products(m.scalar_heads, s.H, row, row, norm);
-        for (int h = 0; h < s.H; ++h) norm[h] = 1.0f / __builtin_sqrtf(norm[h] + 1e-6f);
+        for (int h = 0; h < s.H; ++h) norm[h] = 1.0f / __builtin_sqrtf(norm[h] + 1e-6f) + poison(norm[h]);
         for (int c = 0; c < s.Fp; c += WIDTH) {
             Vec f = spread(norm, m.scalar_heads.of_channel + c, s.H);
             if (temperature) f = f * spread(temperature, m.scalar_heads.of_channel + c, s.H);

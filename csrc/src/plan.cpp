@@ -1,6 +1,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <string>
 
@@ -12,6 +13,84 @@ namespace {
 constexpr int64_t MOST = int64_t(1) << 30;  // atoms or edges: places are 32 bits wide
 
 std::string text(int64_t n) { return std::to_string(n); }
+
+// Edges in the order of their centers and neighbours, to look up one that has not been taken yet. Where many join the same
+// two atoms, as images of a small cell do, they are sorted by offset as well.
+class Edges {
+public:
+    Edges(int atoms, int64_t edges, const int64_t* centers, const int64_t* neighbours, const double* offsets)
+        : order(size_t(edges)), centers_(centers), neighbours_(neighbours), offsets_(offsets), first_(size_t(atoms) + 1),
+          taken_(size_t(edges), 0) {
+        std::iota(order.begin(), order.end(), 0);
+        const auto before = [&](int32_t a, int32_t b) {
+            return centers[a] != centers[b] ? centers[a] < centers[b] : neighbours[a] < neighbours[b];
+        };
+        if (!std::is_sorted(order.begin(), order.end(), before)) std::stable_sort(order.begin(), order.end(), before);
+        for (int64_t e = 0; e < edges; ++e) ++first_[size_t(centers[e]) + 1];
+        std::partial_sum(first_.begin(), first_.end(), first_.begin());
+        for (size_t begin = 0, end; begin < order.size(); begin = end) {
+            for (end = begin + 1; end < order.size() && !before(order[begin], order[end]);) ++end;
+            if (end - begin > FEW) sort_by_offset(begin, end);
+        }
+    }
+
+    bool taken(int32_t e) const { return taken_[size_t(e)]; }
+    void take(int32_t e) { taken_[size_t(e)] = 1; }
+    const double* offset(int32_t e) const {
+        static const double none[3] = {0.0, 0.0, 0.0};
+        return offsets_ ? offsets_ + 3 * size_t(e) : none;
+    }
+
+    // The first edge, in `order`, that joins the same atoms the other way and is not taken; -1 for none.
+    int32_t reverse(int32_t e) {
+        const int64_t i = centers_[e], j = neighbours_[e];
+        const double* o = offset(e);
+        const double back[3] = {-o[0], -o[1], -o[2]};
+        const size_t end = size_t(first_[size_t(j) + 1]);
+        size_t place = size_t(std::lower_bound(order.begin() + first_[size_t(j)], order.begin() + int64_t(end), i,
+                                               [&](int32_t a, int64_t n) { return neighbours_[a] < n; }) - order.begin());
+        if (place + FEW < end && neighbours_[order[place + FEW]] == i) return reverse_of_many(place, end, i, back);
+        for (; place < end && neighbours_[order[place]] == i; ++place)
+            if (!taken(order[place]) && std::equal(back, back + 3, offset(order[place]))) return order[place];
+        return -1;
+    }
+
+    std::vector<int32_t> order;
+
+private:
+    static constexpr size_t FEW = 16;  // edges between two atoms that are looked at one by one
+
+    void sort_by_offset(size_t begin, size_t end) {
+        if (sorted_.empty()) {
+            sorted_ = order;
+            next_.assign(order.size(), 0);
+        }
+        std::stable_sort(sorted_.begin() + int64_t(begin), sorted_.begin() + int64_t(end), [&](int32_t a, int32_t b) {
+            return std::lexicographical_compare(offset(a), offset(a) + 3, offset(b), offset(b) + 3);
+        });
+    }
+
+    // From `place` on, where those with i begin. The first of equal ones knows where to go on looking.
+    int32_t reverse_of_many(size_t place, size_t end, int64_t i, const double* back) {
+        const auto found = std::lower_bound(
+            sorted_.begin() + int64_t(place), sorted_.begin() + int64_t(end), back, [&](int32_t a, const double* o) {
+                return neighbours_[a] == i && std::lexicographical_compare(offset(a), offset(a) + 3, o, o + 3);
+            });
+        size_t n = size_t(found - sorted_.begin());
+        if (n == end) return -1;
+        int32_t& skipped = next_[n];
+        for (n += size_t(skipped); n < end; ++n, ++skipped) {
+            if (neighbours_[sorted_[n]] != i || !std::equal(back, back + 3, offset(sorted_[n]))) return -1;
+            if (!taken(sorted_[n])) return sorted_[n];
+        }
+        return -1;
+    }
+
+    const int64_t *centers_, *neighbours_;
+    const double* offsets_;
+    std::vector<int32_t> first_, sorted_, next_;
+    std::vector<char> taken_;
+};
 
 }  // namespace
 
@@ -32,35 +111,18 @@ Graph::Graph(const Model& model, int64_t atoms, const int64_t* species, int64_t 
         if (centers[e] < 0 || centers[e] >= atoms || neighbours[e] < 0 || neighbours[e] >= atoms)
             throw Failure(GAQ_BAD_ARGUMENT, "edge " + text(e) + " joins atoms " + text(centers[e]) + " and " +
                                                 text(neighbours[e]) + " of " + text(atoms));
+    for (int64_t k = 0; offsets && k < 3 * edges; ++k)
+        if (!std::isfinite(offsets[k])) throw Failure(GAQ_NOT_FINITE, "the offset of edge " + text(k / 3) + " is not finite");
     pair_up(edges, centers, neighbours, offsets);
+    divide();
     schedule();
 }
 
 // Find for each edge its reverse; what has none stays a pair that acts one way only.
-void Graph::pair_up(int64_t edges, const int64_t* centers, const int64_t* neighbours, const double* offsets) {
-    static const double none[3] = {0.0, 0.0, 0.0};
-    const auto offset = [&](int64_t e) { return offsets ? offsets + 3 * e : none; };
-    std::vector<int32_t> order(static_cast<size_t>(edges)), first(static_cast<size_t>(atoms_) + 1);
-    std::iota(order.begin(), order.end(), 0);
-    const auto before = [&](int32_t a, int32_t b) {
-        return centers[a] != centers[b] ? centers[a] < centers[b] : neighbours[a] < neighbours[b];
-    };
-    if (!std::is_sorted(order.begin(), order.end(), before)) std::stable_sort(order.begin(), order.end(), before);
-    for (int64_t e = 0; e < edges; ++e) ++first[size_t(centers[e]) + 1];
-    std::partial_sum(first.begin(), first.end(), first.begin());
-    std::vector<char> used(static_cast<size_t>(edges), 0);
-    const auto reverse = [&](int32_t e) {
-        const int64_t i = centers[e], j = neighbours[e];
-        const auto begin = order.begin() + first[size_t(j)], end = order.begin() + first[size_t(j) + 1];
-        auto found = std::lower_bound(begin, end, i, [&](int32_t a, int64_t n) { return neighbours[a] < n; });
-        for (; found != end && neighbours[*found] == i; ++found) {
-            const double *a = offset(e), *b = offset(*found);
-            if (*found != e && !used[size_t(*found)] && a[0] == -b[0] && a[1] == -b[1] && a[2] == -b[2]) return *found;
-        }
-        return int32_t(-1);
-    };
+void Graph::pair_up(int64_t count, const int64_t* centers, const int64_t* neighbours, const double* offsets) {
+    Edges edges(atoms_, count, centers, neighbours, offsets);
     const auto add = [&](int32_t e, float back) {
-        const double* o = offset(e);
+        const double* o = edges.offset(e);
         int32_t place = -1;
         if (o[0] != 0.0 || o[1] != 0.0 || o[2] != 0.0) {
             place = int32_t(offsets_.size() / 3);
@@ -69,25 +131,44 @@ void Graph::pair_up(int64_t edges, const int64_t* centers, const int64_t* neighb
         pairs_.push_back({int32_t(centers[e]), int32_t(neighbours[e]), back, place});
     };
     for (int pass = 0; pass < 2; ++pass)  // first the edges that go up, with their reverses; then what is left
-        for (int32_t e : order) {
-            if (used[size_t(e)] || (pass == 0 && centers[e] > neighbours[e])) continue;
-            used[size_t(e)] = 1;
-            const int32_t back = reverse(e);
-            if (back >= 0) used[size_t(back)] = 1;
+        for (int32_t e : edges.order) {
+            if (edges.taken(e) || (pass == 0 && centers[e] > neighbours[e])) continue;
+            edges.take(e);
+            const int32_t back = edges.reverse(e);
+            if (back >= 0) edges.take(back);
             add(e, back >= 0 ? 1.0f : 0.0f);
         }
 }
 
+// Make blocks: whole segments as long as they fit, and those that fit in none from a block of their own on.
+void Graph::divide() {
+    std::vector<int32_t> joined(size_t(atoms_) + 1, 0);  // pairs that join what is before an atom with it or what follows
+    for (const Pair& p : pairs_) {
+        ++joined[size_t(std::min(p.i, p.j)) + 1];
+        --joined[size_t(std::max(p.i, p.j)) + 1];
+    }
+    std::partial_sum(joined.begin(), joined.end(), joined.begin());
+    block_.assign(1, 0);
+    for (int32_t begin = 0, end; begin < atoms_; begin = end) {
+        for (end = begin + 1; end < atoms_ && joined[size_t(end)];) ++end;
+        if (end - block_.back() <= BLOCK) continue;
+        if (begin > block_.back()) block_.push_back(begin);
+        while (end - block_.back() > BLOCK) block_.push_back(block_.back() + BLOCK);
+    }
+    block_.push_back(atoms_);
+    for (size_t b = 0; b + 1 < block_.size(); ++b) block_of_.insert(block_of_.end(), size_t(block_[b + 1] - block_[b]), int32_t(b));
+}
+
 // Sort pairs into tasks by their blocks, and tasks greedily into rounds.
 void Graph::schedule() {
-    const auto key = [](const Pair& p) {
-        const int64_t a = p.i / BLOCK, b = p.j / BLOCK;
+    const auto key = [&](const Pair& p) {
+        const int64_t a = block_of_[size_t(p.i)], b = block_of_[size_t(p.j)];
         return std::min(a, b) << 32 | std::max(a, b);
     };
     std::stable_sort(pairs_.begin(), pairs_.end(), [&](const Pair& a, const Pair& b) { return key(a) < key(b); });
     struct Found { int32_t begin, end, round; };
     std::vector<Found> found;
-    std::vector<std::vector<char>> busy(size_t((atoms_ + BLOCK - 1) / BLOCK));  // rounds in which a block is taken
+    std::vector<std::vector<char>> busy(block_.size() - 1);  // rounds in which a block is taken
     int rounds = 0;
     for (size_t p = 0; p < pairs_.size();) {
         const int64_t k = key(pairs_[p]);
@@ -115,8 +196,8 @@ void Graph::schedule() {
 }
 
 Plan Graph::plan() const {
-    return {atoms_, int(pairs_.size()), int(tasks_.size()), int(round_.size()) - 1, species_.data(), numbers_.data(),
-            pairs_.data(), offsets_.data(), tasks_.data(), round_.data()};
+    return {atoms_, int(pairs_.size()), int(block_.size()) - 1, int(tasks_.size()), int(round_.size()) - 1,
+            species_.data(), numbers_.data(), pairs_.data(), offsets_.data(), block_.data(), tasks_.data(), round_.data()};
 }
 
 }  // namespace gaq

@@ -1,6 +1,10 @@
 #include "reader.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
 #include <string>
 
 #include "failure.h"
@@ -11,10 +15,21 @@ namespace {
 
 [[noreturn]] void wrong(const std::string& what) { throw Failure(GAQ_BAD_BLOB, "blob: " + what); }
 
+constexpr double LARGEST_STEP = 1e30;    // of codes; the smallest is its inverse
+constexpr double LARGEST_ENERGY = 1e30;  // eV; the sum over any number of atoms is finite
+constexpr int MOST_HEADS = 64, MOST_LAYERS = 64;
+
+// NaN is within no bounds.
 template <class T>
-void require_finite(const std::string& name, const T* values, size_t count, bool positive = false) {
+void require_within(const std::string& name, const T* values, size_t count, double low, double high) {
+    const T least = T(low), most = T(high);
     for (size_t n = 0; n < count; ++n)
-        if (!std::isfinite(values[n]) || (positive && !(values[n] > 0))) wrong(name + " holds a value out of range");
+        if (!(values[n] >= least && values[n] <= most)) wrong(name + " holds a value out of range");
+}
+
+template <class T>
+void require_finite(const std::string& name, const T* values, size_t count) {
+    require_within(name, values, count, -double(std::numeric_limits<T>::max()), double(std::numeric_limits<T>::max()));
 }
 
 Places straight(int count) {
@@ -42,13 +57,24 @@ private:
         require_finite(name, values, count);
         return values;
     }
-    const float* floats(const std::string& name, size_t count, bool positive = false) {
-        const float* values = blob_.array<float>(name, count);
-        require_finite(name, values, count, positive);
+    const double* doubles_within(const std::string& name, size_t count, double largest) {
+        const double* values = blob_.array<double>(name, count);
+        require_within(name, values, count, -largest, largest);
         return values;
     }
-    // The values of `name` at their places in a row of `width`, `filling` elsewhere.
-    const float* row(const std::string& name, const Places& places, int width, float filling, bool positive = false);
+    const float* floats(const std::string& name, size_t count) {
+        const float* values = blob_.array<float>(name, count);
+        require_finite(name, values, count);
+        return values;
+    }
+    const float* steps(const std::string& name, size_t count) {
+        const float* values = blob_.array<float>(name, count);
+        require_within(name, values, count, 1 / LARGEST_STEP, LARGEST_STEP);
+        return values;
+    }
+    const int8_t* codes(const std::string& name, int32_t bits, size_t count);
+    // The values at their places in a row of `width`, `filling` elsewhere.
+    const float* row(const float* given, const Places& places, int width, float filling);
     const float* inverse(const float* values, int width);
     const float* rows(const std::string& name, size_t count, const Places& places, int width);
     void shape();
@@ -59,8 +85,10 @@ private:
     void prove(const std::string& name, const int8_t* codes, size_t out, size_t in, float qmax);
     void rounding(Rounding* degrees, const std::string& name);
     int quantizer(const std::string& name, int32_t index);
+    Norm norm(const std::string& name);
     void contraction(Layer& layer, const std::string& name);
     Layer layer(int index);
+    void extrapolation();
     void frames();
 
     const Blob& blob_;
@@ -70,8 +98,16 @@ private:
     Places scalar_, vector_, head_, gates_, value_, filter_, pair_;
 };
 
-const float* Reader::row(const std::string& name, const Places& places, int width, float filling, bool positive) {
-    const float* given = floats(name, places.size(), positive);
+const int8_t* Reader::codes(const std::string& name, int32_t bits, size_t count) {
+    if (bits < 2 || bits > 8) wrong(name + ": weight bits out of range");
+    const int8_t* values = blob_.array<int8_t>(name, count);
+    const int largest = (1 << (bits - 1)) - 1;
+    for (size_t n = 0; n < count; ++n)
+        if (std::abs(int(values[n])) > largest) wrong(name + " are beyond their bits");
+    return values;
+}
+
+const float* Reader::row(const float* given, const Places& places, int width, float filling) {
     float* values = arena_.take<float>(width);
     for (int n = 0; n < width; ++n) values[n] = filling;
     for (size_t n = 0; n < places.size(); ++n) values[places[n]] = given[n];
@@ -104,8 +140,8 @@ void Reader::shape() {
     s.F = within(0, 1, 4096, "scalars");
     s.C = within(1, 1, 4096, "vectors");
     s.L = within(2, 1, MAX_DEGREE, "max_degree");
-    s.H = within(3, 1, s.F, "heads");
-    s.T = within(4, 1, 256, "layers");
+    s.H = within(3, 1, std::min(s.F, MOST_HEADS), "heads");
+    s.T = within(4, 1, MOST_LAYERS, "layers");
     model_.species = within(5, 1, 118, "species");
     s.robust = within(6, 0, 1, "attention") == 0;
     model_.cosine = within(7, 0, 1, "envelope") == 1;
@@ -129,7 +165,12 @@ void Reader::shape() {
     model_.spacing = d[3];
     model_.energy_scale = d[4];
     model_.spread = d[5];
-    if (!(model_.cutoff > 0) || !(model_.start > 0) || !(model_.bend > 0) || !(model_.spacing > 0)) wrong("constants");
+    if (!(model_.cutoff >= 1 && model_.cutoff <= 100)) wrong("constants: cutoff");
+    if (!(model_.start >= 1e-6 && model_.start <= model_.cutoff / 2)) wrong("constants: start of the tables");
+    if (!(model_.bend >= 1e-6 && model_.bend <= 100)) wrong("constants: bend of the tables");
+    if (!(model_.spacing > 0)) wrong("constants: spacing of the tables");
+    if (!(model_.energy_scale > 0 && model_.energy_scale <= LARGEST_ENERGY)) wrong("constants: energy scale");
+    if (!(model_.spread >= 0 && model_.spread <= 1)) wrong("constants: spread of the frames");
     const double end = std::log(model_.start + model_.bend) + model_.spacing * (model_.knots - 1);
     if (!(std::fabs(std::exp(end) - model_.bend - model_.cutoff) < 1e-9 * model_.cutoff))
         wrong("constants: the table does not reach from its start to the cutoff");
@@ -157,7 +198,7 @@ void Reader::input(Linear& linear, const std::string& name, const int32_t* bits,
     if (!linear.bits) return;
     if (linear.bits < 2 || (linear.bits > MOST_WHOLE_BITS && linear.bits != 24)) wrong(name + ": input bits out of range");
     linear.qmax = float((1 << (linear.bits - 1)) - 1);
-    linear.step = row(name + ".step", in, width, 1.0f, true);
+    linear.step = row(steps(name + ".step", in.size()), in, width, 1.0f);
     linear.inverse = inverse(linear.step, width);
     linear.quantizer = quantizer(name, bits[2]);
 }
@@ -178,23 +219,19 @@ Linear Reader::linear(const std::string& name, const Places& out, int out_width,
     const int32_t* bits = integers(name + ".bits", 3);
     const std::string array = name + slice;
     input(made, name, bits, in, in_width);
-    if (bits[0] >= 2 && bits[0] <= 8) {
-        const int8_t* codes = blob_.array<int8_t>(array + ".codes", out.size() * in.size());
-        const int largest = (1 << (bits[0] - 1)) - 1;
-        for (size_t n = 0; n < out.size() * in.size(); ++n)
-            if (std::abs(int(codes[n])) > largest) wrong(array + ".codes are beyond their bits");
-        if (made.bits && made.bits <= MOST_WHOLE_BITS) prove(array, codes, out.size(), in.size(), made.qmax);
-        made.forward = code_panel(arena_, codes, bits[0], out, in, out_width, in_width);
+    if (made.bits && !slice.empty()) wrong(name + ": vector features come rounded, and have no input bits");
+    if (bits[0]) {
+        const int8_t* given = codes(array + ".codes", bits[0], out.size() * in.size());
+        if (made.bits && made.bits <= MOST_WHOLE_BITS) prove(array, given, out.size(), in.size(), made.qmax);
+        made.forward = code_panel(arena_, given, bits[0], out, in, out_width, in_width);
         made.backward = transposed(made.forward);
-        made.scale = row(array + ".scale", out, out_width, 0.0f);
-    } else if (bits[0] == 0) {
+        made.scale = row(steps(array + ".scale", out.size()), out, out_width, 0.0f);
+    } else {
         const float* weight = floats(array + ".weight", out.size() * in.size());
         made.forward = float_panel(arena_, weight, out, in, out_width, in_width, false);
         made.backward = float_panel(arena_, weight, out, in, out_width, in_width, true);
-    } else {
-        wrong(name + ": weight bits out of range");
     }
-    if (blob_.has(array + ".bias")) made.bias = row(array + ".bias", out, out_width, 0.0f);
+    if (blob_.has(array + ".bias")) made.bias = row(floats(array + ".bias", out.size()), out, out_width, 0.0f);
     sizes_.weights += panel_bytes(made.forward) + panel_bytes(made.backward);
     return made;
 }
@@ -204,17 +241,18 @@ void Reader::rounding(Rounding* degrees, const std::string& name) {
         Rounding& r = degrees[l - 1];
         const std::string array = name + "." + std::to_string(l);
         const int32_t* given = integers(array + ".format", 6);
-        if (given[0] < 0 || given[0] > 2 || given[1] < 0 || given[1] > 2) wrong(array + ".format is unknown");
+        if (given[0] < 0 || given[0] > 2 || given[1] < 0 || given[1] > 2 || given[2] < 0 || given[2] > 1)
+            wrong(array + ".format is unknown");
         r.format = Format(given[0]);
         r.gradient = Gradient(given[1]);
         r.aligned = given[2] != 0;
+        if (r.aligned && (r.format == Format::none || !model_.frames)) wrong(array + " has nothing to align");
         if (r.format == Format::none) continue;
-        if (r.aligned && !model_.frames) wrong(array + " needs frames");
         if (given[4] < 2 || given[4] > 16 || (r.format == Format::mddq && (given[3] < 2 || given[3] > 16)))
             wrong(array + ".format: bits out of range");
-        r.magnitude_qmax = float((1u << given[3]) - 1);
+        r.magnitude_qmax = r.format == Format::mddq ? float((1u << given[3]) - 1) : 0.0f;
         r.component_qmax = float((1 << (given[4] - 1)) - 1);
-        r.step = row(array + ".step", vector_, model_.shape.Cp, 1.0f, true);
+        r.step = row(steps(array + ".step", vector_.size()), vector_, model_.shape.Cp, 1.0f);
         r.inverse = inverse(r.step, model_.shape.Cp);
         r.quantizer = quantizer(array, given[5]);
     }
@@ -228,23 +266,28 @@ void Reader::contraction(Layer& layer, const std::string& name) {
         for (int h = 0; h < s.H; ++h) in.push_back(l * s.Hp + h);
     input(layer.contraction, name, bits, in, s.L * s.Hp);
     const size_t out = filter_.size(), inputs = in.size();
-    float* weights = arena_.take<float>(inputs * s.W);
-    const float* scale = bits[0] ? floats(name + ".scale", out) : nullptr;
-    const int8_t* codes = bits[0] ? blob_.array<int8_t>(name + ".codes", out * inputs) : nullptr;
+    const float* scale = bits[0] ? steps(name + ".scale", out) : nullptr;
+    const int8_t* whole = bits[0] ? codes(name + ".codes", bits[0], out * inputs) : nullptr;
     const float* values = bits[0] ? nullptr : floats(name + ".weight", out * inputs);
+    float* weights = arena_.take<float>(inputs * s.W);
     for (size_t o = 0; o < out; ++o)
         for (size_t i = 0; i < inputs; ++i)
-            weights[i * s.W + filter_[o]] = codes ? codes[o * inputs + i] * scale[o] : values[o * inputs + i];
+            weights[i * s.W + filter_[o]] = whole ? whole[o * inputs + i] * scale[o] : values[o * inputs + i];
     layer.contract = weights;
     sizes_.weights += 4 * inputs * s.W;
+}
+
+Norm Reader::norm(const std::string& name) {
+    const float *weight = floats(name + ".weight", scalar_.size()), *bias = floats(name + ".bias", scalar_.size());
+    return {row(weight, scalar_, model_.shape.Fp, 0.0f), row(bias, scalar_, model_.shape.Fp, 0.0f)};
 }
 
 Layer Reader::layer(int index) {
     const Shape& s = model_.shape;
     const std::string a = "attention." + std::to_string(index) + ".", u = "interaction." + std::to_string(index) + ".";
     Layer y{};
-    y.first = {row(a + "norm.weight", scalar_, s.Fp, 0), row(a + "norm.bias", scalar_, s.Fp, 0)};
-    y.second = {row(u + "norm.weight", scalar_, s.Fp, 0), row(u + "norm.bias", scalar_, s.Fp, 0)};
+    y.first = norm(a + "norm");
+    y.second = norm(u + "norm");
     y.query = linear(a + "query", scalar_, s.Fp, scalar_, s.Fp);
     y.key = linear(a + "key", scalar_, s.Fp, scalar_, s.Fp);
     y.value = linear(a + "value", value_, s.Fp + s.G, scalar_, s.Fp);
@@ -260,10 +303,31 @@ Layer Reader::layer(int index) {
         y.pair[l] = linear(u + "mix", pair_, 2 * s.Cp, vector_, s.Cp, slice);
     }
     contraction(y, a + "filters.contraction");
-    y.temperature = row(a + "temperature", head_, s.Hp, 1.0f, true);
+    const float* temperature = floats(a + "temperature", head_.size());
+    require_within(a + "temperature", temperature, head_.size(), 1e-15, 1e3);
+    y.temperature = row(temperature, head_, s.Hp, 1.0f);
     y.table = rows(a + "table", size_t(model_.knots) + 2, filter_, s.W);
     sizes_.tables += 4 * (size_t(model_.knots) + 2) * s.W;
     return y;
+}
+
+void Reader::extrapolation() {
+    const size_t S = size_t(model_.species);
+    const double *given = doubles("repulsion", 4 * S * S), *limits = doubles("bounds", 4 * S);
+    Wall* walls = arena_.take<Wall>(S * S);
+    for (size_t n = 0; n < S * S; ++n) {
+        walls[n] = {given[n], given[S * S + n], given[2 * S * S + n], given[3 * S * S + n]};
+        const Wall &w = walls[n], &other = walls[n % S * S + n / S];  // filled already where n is below the diagonal
+        if (!(w.inner > 0 && w.inner < w.on && w.on <= model_.cutoff && w.strength > 0 && w.rate > 0)) wrong("repulsion");
+        if (n / S > n % S && std::memcmp(&w, &other, sizeof w)) wrong("repulsion is not symmetric");
+    }
+    Bounds* bounds = arena_.take<Bounds>(S);
+    for (size_t n = 0; n < S; ++n) {
+        bounds[n] = {limits[n], limits[S + n], limits[2 * S + n], limits[3 * S + n]};
+        if (!(bounds[n].low < bounds[n].high && bounds[n].below > 0 && bounds[n].above > 0)) wrong("bounds");
+    }
+    model_.walls = walls;
+    model_.bounds = bounds;
 }
 
 void Reader::frames() {
@@ -272,8 +336,8 @@ void Reader::frames() {
         const std::string name = "wigner." + std::to_string(l);
         const uint64_t count = blob_.length(name + ".directions") / 3;
         if (count < 1 || count > 64) wrong(name + " has an unlikely number of directions");
-        const double* directions = doubles(name + ".directions", 3 * count);
-        const double* inverse = doubles(name + ".inverse", (2 * l + 1) * count);
+        const double* directions = doubles_within(name + ".directions", 3 * count, 1.0);
+        const double* inverse = doubles_within(name + ".inverse", (2 * l + 1) * count, 1e6);
         double* kept = arena_.take<double>(3 * count);
         double* solving = arena_.take<double>((2 * l + 1) * count);
         std::memcpy(kept, directions, 3 * count * sizeof(double));
@@ -297,7 +361,7 @@ Model Reader::read() {
     }
     model_.index_of = index_of;
     double* offsets = arena_.take<double>(model_.species);
-    std::memcpy(offsets, doubles("energy_offsets", model_.species), model_.species * sizeof(double));
+    std::memcpy(offsets, doubles_within("energy_offsets", model_.species, LARGEST_ENERGY), model_.species * sizeof(double));
     model_.energy_offsets = offsets;
     model_.own = rows("embedding.own", model_.species, scalar_, s.Fp);
     model_.other = rows("embedding.other", model_.species, value_, s.Fp + s.G);
@@ -312,6 +376,7 @@ Model Reader::read() {
     model_.last = linear("head.second", straight(1), LANES, straight(hidden), padded(hidden));
     model_.scalar_heads = head_map(arena_, scalar_, s.Fp, s.H);
     model_.vector_heads = head_map(arena_, vector_, s.Cp, s.H);
+    extrapolation();
     frames();
     return model_;
 }

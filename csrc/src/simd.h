@@ -204,7 +204,7 @@ GAQ_INLINE Vec select(Mask m, Vec yes, Vec no) { return m ? yes : no; }
 GAQ_INLINE Mask both(Mask a, Mask b) { return a && b; }
 GAQ_INLINE int count(Mask m) { return m; }
 GAQ_INLINE Vec scale_by_power(Vec a, Vec n) {
-    const int32_t bits = (int32_t(n.v) + 127) << 23;
+    const int32_t bits = n.v == n.v ? (int32_t(n.v) + 127) << 23 : 0;  // a is NaN too
     float power;
     std::memcpy(&power, &bits, sizeof power);
     return a.v * power;
@@ -281,9 +281,16 @@ GAQ_INLINE void add_sums(Vec* a, int count, float* out) {
     for (int k = 0; k < count; k += 4) add_sum4(a + k, out + k);
 }
 
+// x within [low, high]; NaN stays NaN, because min and max give their second argument where either is NaN.
+GAQ_INLINE Vec clamp(Vec x, Vec low, Vec high) { return min(high, max(low, x)); }
+
+// NaN where x is not finite, else 0: what is to be added to a result that would hide it.
+GAQ_INLINE Vec poison(Vec x) { return x * Vec(0.0f); }
+GAQ_INLINE float poison(float x) { return x * 0.0f; }
+
 // e^x within 1 ulp for x from -87 to 88, clamped beyond. Cody-Waite reduction, x = n ln 2 + r, and Cephes' polynomial.
 GAQ_INLINE Vec exp(Vec x) {
-    x = min(max(x, Vec(-87.0f)), Vec(88.0f));
+    x = clamp(x, Vec(-87.0f), Vec(88.0f));
     const Vec n = round(x * Vec(1.44269504088896341f));
     Vec r = fma(n, Vec(-0.693359375f), x);
     r = fma(n, Vec(2.12194440e-4f), r);
@@ -296,7 +303,7 @@ GAQ_INLINE Vec exp(Vec x) {
     return scale_by_power(fma(p, r * r, r) + Vec(1.0f), n);
 }
 
-// tanh within 2 ulp: a polynomial for small x (Cephes), else from the exponential.
+// tanh within 2 ulp: a polynomial for small x (Cephes), else from the exponential. Not finite where x is not.
 GAQ_INLINE Vec tanh(Vec x) {
     const Vec a = abs(x), z = x * x;
     Vec p = Vec(-5.70498872745e-3f);
@@ -305,7 +312,7 @@ GAQ_INLINE Vec tanh(Vec x) {
     p = fma(p, z, Vec(1.33314422036e-1f));
     p = fma(p, z, Vec(-3.33332819422e-1f));
     const Vec near = fma(p * z, x, x);
-    const Vec far = Vec(1.0f) - Vec(2.0f) / (exp(a + a) + Vec(1.0f));
+    const Vec far = Vec(1.0f) - Vec(2.0f) / (exp(a + a) + Vec(1.0f)) + poison(a);
     return select(a > Vec(0.625f), copysign(far, x), near);
 }
 

@@ -5,7 +5,7 @@
 
 namespace gaq {
 
-constexpr int BLOCK = 32;          // atoms that are worked on together: their features stay in the second-level cache
+constexpr int BLOCK = 32;          // most atoms that are worked on together: their features stay in the second-level cache
 constexpr int TOGETHER = 4;        // pairs that are worked on together
 
 struct Pair {                      // i and j with r = x_j - x_i + offset; `back` is 0 where only j acts on i
@@ -19,11 +19,12 @@ struct Task {                      // pairs between two blocks of atoms; tasks o
 };
 
 struct Plan {                      // made once for a graph
-    int atoms, pairs, tasks, rounds;
+    int atoms, pairs, blocks, tasks, rounds;
     const int32_t* species;        // (atoms,) index
     const int32_t* numbers;        // (atoms,) atomic number
     const Pair* pair;
     const double* offsets;
+    const int32_t* block;          // (blocks + 1,) first atom of each
     const Task* task;              // into pair
     const int32_t* round;          // (rounds + 1,) into task
 };
@@ -41,6 +42,7 @@ struct Near {                      // pairs within the cutoff, in the order of P
     float *record, *gradient;
     int record_stride, gradient_stride;
     int32_t *begin, *end;          // of each task
+    int32_t* close;                // of each task: pairs nearer than their wall begins
 };
 
 struct Moments {                   // of a row: mean and 1/sqrt(variance + 1e-5)
@@ -88,6 +90,7 @@ struct Scratch {                   // of one thread
     float *filter, *by_filter;     // (W,) of each of a few pairs, and of one
     float* small;                  // heads and contractions of a few pairs
     uint64_t *clipped, *seen;
+    float broken;                  // NaN after a value without a code, else 0
 };
 
 struct Job {

@@ -1,6 +1,7 @@
 // The end of an attention block, the interaction block after it, and the energies: forward, and backward by hand.
 #pragma once
 
+#include "extrapolation.h"
 #include "shapes.h"
 
 namespace gaq {
@@ -30,7 +31,7 @@ GAQ_INLINE void gather(const S& s, Job& job, int layer, int begin, int end, Scra
     const size_t at = begin;
     for (int i = begin; m.shape.robust && i < end; ++i) {
         float* total = t.total + size_t(i) * s.Hp;
-        for (int h = 0; h < s.H; ++h) total[h] = 1.0f / total[h];
+        for (int h = 0; h < s.H; ++h) total[h] = 1.0f / total[h] + poison(total[h]);
         for (int c = 0; c < s.Fp; c += WIDTH) {
             float* place = t.message + size_t(i) * s.Fp + c;
             (load(place) * spread(total, m.scalar_heads.of_channel + c, s.H)).store(place);
@@ -198,10 +199,13 @@ inline void readout(Job& job, int begin, int end, Scratch& z) {
     apply(m.hidden, x, s.Fp, Rows(z.a, width), rows, z);
     silu(z.a, z.b, size_t(rows) * width);
     apply(m.last, z.b, width, Rows(z.c, LANES), rows, z);
-    for (int i = 0; i < rows; ++i) g.energy[begin + i] = z.c[size_t(i) * LANES];
+    for (int i = 0; i < rows; ++i) {
+        float slope;
+        g.energy[begin + i] = levelled(m.bounds[job.plan.species[begin + i]], z.c[size_t(i) * LANES], &slope);
+        clear(z.c + size_t(i) * LANES, LANES);
+        z.c[size_t(i) * LANES] = slope;
+    }
     if (!job.gradients) return;
-    clear(z.c, size_t(rows) * LANES);
-    for (int i = 0; i < rows; ++i) z.c[size_t(i) * LANES] = 1.0f;
     adjoint(m.last, z.b, width, ConstRows(z.c, LANES), z.d, width, rows, true, z);
     silu_adjoint(z.a, z.d, size_t(rows) * width);
     adjoint(m.hidden, x, s.Fp, ConstRows(z.d, width), g.gx + size_t(begin) * s.Fp, s.Fp, rows, true, z);

@@ -18,7 +18,7 @@ from gaq.data import Frames
 from gaq.engine.backend import computed_on
 from gaq.engine.dynamics import simulate_replicas
 from gaq.errors import ConfigError, DataError
-from gaq.forcefield import ForceField
+from gaq.forcefield import ForceField, check_frames
 from gaq.graph import Predictor, build_graph
 from gaq.metrics.batches import Counted, Told, adding_up, untold
 from gaq.metrics.conservation import replica_drift
@@ -136,6 +136,11 @@ def audit(
     if not len(frames):
         raise DataError(f"{frames.source} holds no frames; the audit needs at least one structure")
     cutoff = _cutoff(subject, cutoff)
+    frames = frames.apart()[0] or frames
+    for potential in (subject, reference):
+        known = getattr(potential, "species", None)
+        if known is not None:
+            check_frames(frames, known)
     spread = frames.spread(plan.frames)
     deployed, standard = computed_on(subject), None if reference is None else computed_on(reference)
     small = max(len(frame) for frame in spread) <= PRECISE_ATOMS

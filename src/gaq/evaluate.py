@@ -16,10 +16,12 @@ from gaq.data import Frames
 from gaq.engine.backend import computed_on
 from gaq.errors import ConfigError, DataError
 from gaq.files import sha256
+from gaq.forcefield import check_frames
 from gaq.graph import Predictor, collate
 from gaq.metrics.accuracy import MEV, Accuracy, accuracy
 from gaq.metrics.batches import Counted, Told, batches, checked_prediction, single_graphs, unlabelled, untold
 from gaq.metrics.equivariance import equivariance_map, lee_by_quantizer, local_equivariance_error
+from gaq.metrics.stresses import StressAccuracy, stress_accuracy
 
 if TYPE_CHECKING:
     from gaq.forcefield import ForceField
@@ -71,6 +73,9 @@ def evaluate(
     """
     _check([name for name, _, _ in models], frames,
            {"rotations": rotations, "lee_frames": lee_frames, "batch_size": batch_size})
+    frames, notes = _molecules(frames)
+    for _, forcefield, _ in models:
+        check_frames(frames, forcefield.species)
     entries = [
         _identity(name, forcefield, Path(path), frames)
         | _Measuring(name, forcefield, frames, rotations, lee_frames, batch_size, seed, backend, progress).run()
@@ -80,7 +85,7 @@ def evaluate(
         "hardware": hardware(), "source": frames.source, "source_fingerprint": frames.fingerprint,
         "frames": len(frames),
         "structure": {"species": frames[0].species.tolist(), "positions": frames[0].positions.tolist()},
-        "models": entries, "nve": [], "notes": [],
+        "models": entries, "nve": [], "notes": notes,
     }
 
 
@@ -100,6 +105,21 @@ def _check(names: list[str], frames: Frames, counts: dict[str, int]) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ConfigError(f"{name} must be at least 1, not {count}")
+
+
+def _molecules(frames: Frames) -> tuple[Frames, list[str]]:
+    """Return the frames without isolated atoms, where there are others, and what a reader must know of them."""
+    kept, atoms = frames.apart()
+    if not len(kept) or not len(atoms):
+        kept, atoms = frames, frames[:0]
+    notes = [f"{len(atoms)} isolated atoms of {frames.source} are left out."] if len(atoms) else []
+    for label in ("energy", "forces"):
+        there = sum(getattr(frame, label) is not None for frame in kept)
+        if there < len(kept):
+            name = {"energy": "energies"}.get(label, label)
+            notes.append(f"{there} of {len(kept)} frames of {frames.source} have reference {name}; errors are over "
+                         "those." if there else f"The frames of {frames.source} have no reference {name}.")
+    return kept, notes
 
 
 def _identity(name: str, forcefield: "ForceField", path: Path, frames: Frames) -> dict[str, Any]:
@@ -136,6 +156,7 @@ class _Measuring:
         entry = {"backend": getattr(computing, "backend", "torch"), "saturation": self._saturation(computing)}
         self._begin("accuracy")
         entry |= _accuracy_part(accuracy(predict, self.frames, batch_size=self.batch_size, seed=self.seed))
+        entry |= _stress_part(stress_accuracy(computing, self.frames, batch_size=self.batch_size))
         self._begin("equivariance")
         lee = local_equivariance_error(predict, self.turned, rotations=self.rotations, seed=self.seed,
                                        batch_size=self.batch_size)
@@ -186,6 +207,10 @@ def _accuracy_part(errors: Accuracy) -> dict[str, Any]:
         "parity": {"forces_ref": _rounded(forces[0]), "forces_pred": _rounded(forces[1]),
                    "energy_ref": _rounded(energy[0]), "energy_pred": _rounded(energy[1])},
     }
+
+
+def _stress_part(errors: StressAccuracy | None) -> dict[str, Any]:
+    return {} if errors is None else {"stress_mae_meV_A3": errors.mae_meV_A3, "stress_rmse_meV_A3": errors.rmse_meV_A3}
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:

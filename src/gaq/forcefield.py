@@ -1,32 +1,37 @@
 """A force field: model, recipe and provenance, with one file format. See docs/format.md."""
 
 import copy
-import hashlib
-import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from ase.data import chemical_symbols
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor
 
-from gaq.errors import GaqError, ModelFileError, SpeciesError, StructureError, did_you_mean
-from gaq.files import write_atomically
-from gaq.graph import Graph, Prediction, Predictor, build_graph
+import gaq.threads  # noqa: F401 - PyTorch in a forked child must not wait for threads that stayed behind
+from gaq import tensorfile
+from gaq.errors import DataError, GaqError, ModelFileError, SpeciesError, StructureError
+from gaq.graph import Graph, Prediction, Predictor, build_graph, collate
+from gaq.nn.extrapolation import nearest_known
 from gaq.nn.model import ModelConfig, Transformer
-from gaq.recipe import Recipe
+from gaq.recipe import Recipe, first_fault
 from gaq.structure import Structure
 from gaq.transform import build, freeze, saturation, single_quantizers
 
 if TYPE_CHECKING:
+    from gaq.data import Frames
     from gaq.md.calculator import GaqCalculator
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+ENTRY = "gaq"  # of the file's metadata: the header
+ENERGIES, BATCH = 200, 16  # structures from which the range of outputs is taken, well inside of its bounds; at a time
 
 
 @dataclass(eq=False)
@@ -66,6 +71,17 @@ class ForceField:
         """Where the model computes."""
         return self.model.energy_scale.device
 
+    @property
+    def nearest(self) -> NDArray[np.float64]:
+        """How near training saw two atoms by their atomic numbers, Å, less 5 %; nearer, the model holds back."""
+        return nearest_known(self.model.closest, self.species, self.cutoff)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of what computes: shape, recipe and tensors; the same in memory and from a file, audited or not."""
+        header = {"model": self.config.model_dump(mode="json"), "recipe": self.recipe.model_dump(mode="json")}
+        return tensorfile.digest(header, {name: t.detach().cpu() for name, t in self.model.state_dict().items()})
+
     def graph(self, structure: Structure) -> Graph:
         """Return the graph of a structure at the model's cutoff."""
         return build_graph(structure, self.cutoff)
@@ -82,10 +98,7 @@ class ForceField:
         if stress and not bool((torch.linalg.det(graph.cell).abs() > 0).all()):
             raise StructureError("stress needs a cell that is periodic in three directions")
         prediction = self.model(graph.to(self.device), stress=stress)
-        if not bool(torch.isfinite(prediction.forces).all() & torch.isfinite(prediction.energy).all()):
-            raise GaqError("the model gives an energy or force that is not finite; the geometry is far outside of what it "
-                           "was trained on (atoms too close?), or the model is damaged")
-        return prediction.mapped(Tensor.cpu)
+        return check_finite(prediction.mapped(Tensor.cpu))
 
     __call__ = predict
 
@@ -106,8 +119,29 @@ class ForceField:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "ForceField":
         """Return a copy on another device or computing in another floating-point precision."""
         model = copy.deepcopy(self.model).to(device=device, dtype=dtype)
-        for name in ("energy_scale", "energy_offsets"):  # total energies of 1e4 eV need float64 whatever computes
+        for name in ("energy_scale", "energy_offsets", "closest", "energy_range"):  # total energies of 1e4 eV need float64
             setattr(model, name, getattr(self.model, name).clone().to(model.energy_scale.device))
+        return ForceField(model, self.recipe, self.provenance)
+
+    def with_training_range(self, structures: Iterable[Structure]) -> "ForceField":
+        """Return a copy that knows what these structures show it: the training data of an older file, say.
+
+        Kept are the shortest distance of each two species, and the range of the network's outputs in up to 200 structures,
+        evenly spread; beyond them the model holds back (`gaq.nn.extrapolation`). Predictions within do not change.
+
+        Raises:
+            DataError: no structures.
+            SpeciesError: an element the model was not trained on.
+        """
+        graphs = [self.graph(structure) for structure in structures]
+        if not graphs:
+            raise DataError("a training range needs at least one structure")
+        for graph in graphs:
+            check_graph(graph, self.species)
+        model = copy.deepcopy(self.model)
+        model.learn_distances(graphs)
+        some = graphs[:: -(-len(graphs) // ENERGIES)]
+        model.learn_energies(collate(some[k : k + BATCH]).to(self.device) for k in range(0, len(some), BATCH))
         return ForceField(model, self.recipe, self.provenance)
 
     def stored_bytes(self) -> dict[str, int]:
@@ -116,7 +150,7 @@ class ForceField:
 
     def fp32_bytes(self) -> int:
         """Return the bytes that the same model takes when no leaf is quantized."""
-        plain = Transformer(self.config).state_dict()
+        plain = build(self.config, Recipe(name="fp32")).state_dict()
         return sum(t.numel() * t.element_size() for t in plain.values())
 
     def saturation(self, graphs: list[Graph]) -> list[tuple[str, float]]:
@@ -129,39 +163,45 @@ class ForceField:
                 for name, model in single_quantizers(self.model).items()}
 
     def save(self, path: str | Path) -> None:
-        """Write the force field as one safetensors file, atomically.
+        """Write the force field as one safetensors file, atomically; an old file is replaced.
 
         Raises:
             OutputError: the disk is full or the folder cannot be written; an old file stays as it was.
         """
-        state = {name: t.detach().cpu().contiguous() for name, t in self.model.state_dict().items()}
+        field = self if self.model.dtype == torch.float32 else self.to(dtype=torch.float32)
+        state = {name: t.detach().cpu().contiguous() for name, t in field.model.state_dict().items()}
         header = {
             "format_version": FORMAT_VERSION, "gaq_version": version("gaq"),
             "model": self.config.model_dump(mode="json"), "recipe": self.recipe.model_dump(mode="json"),
             "units": {"energy": "eV", "length": "Ang", "forces": "eV/Ang"}, "provenance": _plain(self.provenance),
         }
-        sealed = json.dumps(header | {"sha256": _digest(header, state)}, sort_keys=True, allow_nan=False)
-        write_atomically(path, save(state, metadata={"gaq": sealed}))
+        tensorfile.write(path, ENTRY, header | {"sha256": tensorfile.digest(header, state)}, state)
 
 
 def load(path: str | Path) -> ForceField:
-    """Read a force field; nothing in the file is executed.
+    """Read a force field; nothing in the file is executed, and no memory is taken but for what the file holds.
 
     Raises:
         ModelFileError: no such file, not a gaq model (a pickle, say), truncated, damaged, or newer than this program.
     """
-    path = Path(path)
-    text, state = _read(path)
-    header = _header(path, text)
-    if header.pop("sha256", None) != _digest(header, state):
+    header, state = tensorfile.read(path, ENTRY, "model")
+    _check_version(path, header)
+    if header.pop("sha256", None) != tensorfile.digest(header, state):
         raise ModelFileError(f"{path}: the checksum does not match, the file is damaged or was edited; get it again")
     try:
         config, recipe = ModelConfig.model_validate(header["model"]), Recipe.model_validate(header["recipe"])
-        model = build(config, recipe, frozen=True)
-        model.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, RuntimeError, GaqError) as error:  # a header may hold anything
-        raise ModelFileError(f"{path}: header and tensors do not make a model: {str(error).splitlines()[0]}") from error
-    return ForceField(model, recipe, header.get("provenance", {}))
+        provenance = header.get("provenance", {})
+        if not isinstance(provenance, dict):
+            raise ModelFileError("provenance is no JSON object")
+        model = build(config, recipe)
+        if header["format_version"] == 1:  # what training saw is not known
+            state |= {name: torch.zeros_like(getattr(model, name), device="cpu") for name in ("closest", "energy_range")}
+        _fill(model, state)
+    except ValidationError as error:
+        raise ModelFileError(f"{path}: header and tensors do not make a model: {first_fault(error)}") from error
+    except (KeyError, GaqError) as error:
+        raise ModelFileError(f"{path}: header and tensors do not make a model: {error}") from error
+    return ForceField(model, recipe, provenance)
 
 
 def frozen(model: Transformer, recipe: Recipe, provenance: dict[str, Any]) -> ForceField:
@@ -169,44 +209,39 @@ def frozen(model: Transformer, recipe: Recipe, provenance: dict[str, Any]) -> Fo
     return ForceField(freeze(model), recipe, provenance)
 
 
-def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
-    if not path.is_file():
-        near = [p.name for p in path.parent.glob("*.safetensors")] if path.parent.is_dir() else []
-        raise ModelFileError(f"there is no model file at {path}{did_you_mean(path.name, near)}")
-    try:
-        with safe_open(path, framework="pt") as source:
-            metadata = source.metadata() or {}
-            state = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError) as error:
-        with open(path, "rb") as file:
-            pickled = file.read(2) in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK")
-        what = "a pickle or zip archive, which gaq never opens" if pickled else f"not a whole safetensors file ({error})"
-        raise ModelFileError(f"{path} is {what}; save models with ForceField.save") from error
-    if "gaq" not in metadata:
-        raise ModelFileError(f"{path} is a safetensors file, but not a gaq model: its header has no 'gaq' entry")
-    return metadata["gaq"], state
-
-
-def _header(path: Path, text: str) -> dict[str, Any]:
-    try:
-        header = json.loads(text)
-        found = int(header["format_version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{path}: the header is damaged ({error}); get the file again") from error
+def _check_version(path: str | Path, header: dict[str, Any]) -> None:
+    found = header.get("format_version")
+    if type(found) is not int or found < 1:  # True is an int to isinstance
+        raise ModelFileError(f"{path}: the header is damaged (format_version is {found!r}); get the file again")
     if found > FORMAT_VERSION:
         raise ModelFileError(f"{path} has format version {found}, newer than this program reads ({FORMAT_VERSION}); "
                              "upgrade gaq")
-    return header
 
 
-def _digest(header: dict[str, Any], state: dict[str, Tensor]) -> str:
-    """Return the SHA-256 of the header (JSON, keys sorted) and of every tensor by name: name, dtype, shape, bytes."""
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    for name in sorted(state):
-        t = state[name].contiguous()
-        digest.update(f"\n{name} {t.dtype} {tuple(t.shape)}\n".encode())
-        digest.update(t.reshape(-1).view(torch.uint8).numpy().tobytes() if t.numel() else b"")
-    return digest.hexdigest()
+def _fill(model: Transformer, state: dict[str, Tensor]) -> None:
+    """Give a model without values the tensors of a file, once they are found to be what it needs.
+
+    Raises:
+        ModelFileError: missing or unknown tensors, other types or shapes, values that are not finite or out of range.
+    """
+    needed = model.state_dict()
+    odd = sorted(needed.keys() ^ state.keys())
+    if odd:
+        raise ModelFileError(f"the tensor {odd[0]!r} is {'missing' if odd[0] in needed else 'unknown'}")
+    for name, given in state.items():
+        kind, shape = needed[name].dtype, needed[name].shape
+        if given.dtype != kind or given.shape != shape:
+            raise ModelFileError(f"the tensor {name!r} is {given.dtype} of shape {tuple(given.shape)}, and should be "
+                                 f"{kind} of shape {tuple(shape)}")
+        if given.is_floating_point() and not bool(torch.isfinite(given).all()):
+            raise ModelFileError(f"the tensor {name!r} holds values that are not finite")
+    model.load_state_dict(state, assign=True)
+    for name, module in model.named_modules():
+        if hasattr(module, "check"):
+            try:
+                module.check()
+            except ModelFileError as error:
+                raise ModelFileError(f"{name or 'the model'}: {error}") from error
 
 
 def _plain(value: Any) -> Any:
@@ -235,3 +270,33 @@ def check_graph(graph: Graph, known: tuple[int, ...]) -> None:
         names = ", ".join(chemical_symbols[z] for z in unknown)
         raise SpeciesError(f"the model does not know {names}; it was trained on "
                            f"{', '.join(chemical_symbols[z] for z in known)}. Use or train another model")
+
+
+def check_frames(frames: "Frames", known: tuple[int, ...]) -> None:
+    """Refuse frames that a model of these elements cannot compute, before any work is done with them.
+
+    Raises:
+        SpeciesError, StructureError: an element that is not known, a charge or unpaired electrons; the frame is named.
+    """
+    for index, frame in enumerate(frames):
+        unknown = sorted(set(frame.species.tolist()) - set(known))
+        if unknown:
+            names, taught = (", ".join(chemical_symbols[z] for z in each) for each in (unknown, known))
+            raise SpeciesError(f"{frames.place(index)}: the model does not know {names}; it is made for {taught}. Leave "
+                               "such frames out, or train a model on them")
+        if frame.charge or frame.spin:
+            raise StructureError(f"{frames.place(index)} has charge {frame.charge:g} and spin {frame.spin:g}, which the "
+                                 "model has no terms for; leave such frames out")
+
+
+def check_finite(prediction: Prediction) -> Prediction:
+    """Return a prediction whose energies, forces and stress are all finite.
+
+    Raises:
+        GaqError: one is not.
+    """
+    for name, values in (("energy", prediction.energy), ("force", prediction.forces), ("stress", prediction.stress)):
+        if values is not None and not bool(torch.isfinite(values).all()):
+            raise GaqError(f"the model gives a value of {name} that is not finite; the geometry is far outside of what it "
+                           "was trained on (atoms too close?), or the model is damaged")
+    return prediction

@@ -1,6 +1,6 @@
 """Graphs and predictions: the values that every layer exchanges. Units are eV, Å and eV/Å.
 
-`build_graph` adds the neighbour list (vesin) to a `Structure`; `collate` puts several graphs side by side, so that a
+`build_graph` adds the neighbour list to a `Structure`; `collate` puts several graphs side by side, so that a
 batch is one larger graph without edges between its members.
 """
 
@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import vesin
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gaq.errors import StructureError
-from gaq.structure import MIN_DISTANCE, Structure
+from gaq.neighbours import find_neighbours
+from gaq.structure import Structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +31,8 @@ class Graph:
     |        | batch      | (N,)   | the structure an atom belongs to, int64, ascending                       |
     |        | energy     | (B,)   | reference energies, eV, float64, or None                                 |
     |        | forces     | (N, 3) | reference forces, eV/Å, float64, or None                                 |
+    |        | stress     | (B,3,3)| reference stresses, eV/Å³, float64, or None                              |
+    |        | weights    | (B, 3) | of energies, forces and stresses in training, float64; None for 1        |
     """
 
     species: Tensor
@@ -43,6 +44,8 @@ class Graph:
     batch: Tensor
     energy: Tensor | None = None
     forces: Tensor | None = None
+    stress: Tensor | None = None
+    weights: Tensor | None = None
 
     @property
     def structures(self) -> int:
@@ -59,7 +62,7 @@ class Graph:
         return torch.bincount(self.batch, minlength=self.structures)
 
     def rotated(self, rotation: Tensor) -> "Graph":
-        """Return the graph with positions, cells and reference forces rotated, x -> R x.
+        """Return the graph with positions, cells, reference forces and stresses rotated, x -> R x.
 
         Args:
             rotation: one matrix (3, 3), or one for each structure (B, 3, 3), float64.
@@ -71,7 +74,8 @@ class Graph:
             return torch.einsum("nab,nb->na", per_atom, vectors)
 
         return replace(self, positions=turn(self.positions), cell=torch.einsum("bac,bvc->bva", matrices, self.cell),
-                       forces=None if self.forces is None else turn(self.forces))
+                       forces=None if self.forces is None else turn(self.forces),
+                       stress=None if self.stress is None else matrices @ self.stress @ matrices.mT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,34 +106,27 @@ def build_graph(structure: Structure, cutoff: float) -> Graph:
     """Find all neighbours r_ij <= cutoff, periodic images included, and return a batch of one.
 
     Raises:
-        StructureError: two atoms (or an atom and an image) closer than 0.05 Å.
+        StructureError: two atoms (or an atom and an image) closer than 0.05 Å; more pairs than a structure of atoms has; a
+            charge or a spin, which a graph does not carry.
     """
-    periodic = list(structure.pbc)
+    if structure.charge or structure.spin:
+        given = (f"a net charge of {structure.charge:g} e" if structure.charge else f"a total spin of {structure.spin:g}")
+        raise StructureError(f"the structure carries {given}, and the force field knows neutral structures without a spin "
+                             "only; take a model that knows charges and spins, or clear them if they are zero after all")
+    found = find_neighbours(structure, cutoff)
     assert structure.cell is not None  # filled by Structure.__post_init__
-    box = structure.cell if any(periodic) else np.zeros((3, 3))
-    if any(periodic) and not all(periodic):
-        box = _filled(box, structure.pbc)
-    if len(structure) == 1 and not any(periodic):
-        i = j = np.zeros(0, dtype=np.int64)
-        shifts, distances = np.zeros((0, 3)), np.zeros(0)
-    else:
-        finder = vesin.NeighborList(cutoff=float(cutoff), full_list=True, sorted=True)
-        i, j, shifts, distances = finder.compute(structure.positions, box, periodic, quantities="ijSd")
-    if len(distances) and distances.min() < MIN_DISTANCE:
-        worst = int(np.argmin(distances))
-        raise StructureError(f"atoms {int(i[worst])} and {int(j[worst])} are at one place "
-                             f"({distances[worst]:.3g} Å apart, at least {MIN_DISTANCE} Å needed); are the positions in Å?")
-    count = len(structure)
     return Graph(
         species=torch.from_numpy(structure.species.copy()),
         positions=torch.from_numpy(structure.positions.copy()),
-        centers=torch.from_numpy(np.asarray(i, dtype=np.int64)),
-        neighbours=torch.from_numpy(np.asarray(j, dtype=np.int64)),
-        shifts=torch.from_numpy(np.asarray(shifts, dtype=np.float64).reshape(-1, 3)),
-        cell=torch.from_numpy(np.where(np.array(periodic)[:, None], structure.cell, 0.0))[None],
-        batch=torch.zeros(count, dtype=torch.int64),
+        centers=torch.from_numpy(found.centers),
+        neighbours=torch.from_numpy(found.neighbours),
+        shifts=torch.from_numpy(found.shifts),
+        cell=torch.from_numpy(np.where(np.array(structure.pbc)[:, None], structure.cell, 0.0))[None],
+        batch=torch.zeros(len(structure), dtype=torch.int64),
         energy=None if structure.energy is None else torch.tensor([structure.energy], dtype=torch.float64),
         forces=None if structure.forces is None else torch.from_numpy(structure.forces.copy()),
+        stress=None if structure.stress is None else torch.from_numpy(structure.stress.copy())[None],
+        weights=None if structure.weight == 1 else torch.full((1, 3), structure.weight, dtype=torch.float64),
     )
 
 
@@ -147,6 +144,7 @@ def collate(graphs: Sequence[Graph]) -> Graph:
         present = [value for value in values if value is not None]
         return torch.cat(present) if len(present) == len(graphs) else None
 
+    weights = [torch.ones_like(g.cell[:, 0]) if g.weights is None else g.weights for g in graphs]
     return Graph(
         species=torch.cat([g.species for g in graphs]),
         positions=torch.cat([g.positions for g in graphs]),
@@ -157,15 +155,6 @@ def collate(graphs: Sequence[Graph]) -> Graph:
         batch=torch.cat([g.batch + int(s) for g, s in zip(graphs, structures, strict=True)]),
         energy=joined(g.energy for g in graphs),
         forces=joined(g.forces for g in graphs),
+        stress=joined(g.stress for g in graphs),
+        weights=None if all(g.weights is None for g in graphs) else torch.cat(weights),
     )
-
-
-def _filled(cell: NDArray[np.float64], pbc: tuple[bool, bool, bool]) -> NDArray[np.float64]:
-    """Give the aperiodic directions unit vectors normal to the periodic ones, so that the cell has a volume."""
-    filled = cell.copy()
-    for axis in range(3):
-        if not pbc[axis]:
-            others = [filled[k] for k in range(3) if pbc[k] or k < axis]
-            _, _, basis = np.linalg.svd(np.array(others))
-            filled[axis] = basis[-1]
-    return filled

@@ -6,7 +6,7 @@ matches stays in float.
 
 import fnmatch
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -16,13 +16,18 @@ from gaq.quant.direction import ComponentDirection, KMeansCodebook
 from gaq.quant.formats import Bits, InputBits
 from gaq.quant.magnitude import LinearMagnitude
 from gaq.quant.vectors import MDDQ, Components, VectorFormat
+from gaq.reading import read_text
 
 FILE_ENDING = ".json"
+MOST_RULES = 4096  # or changes, of a recipe: several for each leaf of the largest models
 ROLES = ("first", "radial", "contraction", "scalar", "update", "junction", "vector", "feature", "last")
 
 
+Pattern = Annotated[str, Field(max_length=200)]
+
+
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Rule(_Frozen):
@@ -41,7 +46,7 @@ class Rule(_Frozen):
             beyond the range loses its gradient, and with it a force; a little coarser is the lesser evil.
     """
 
-    match: str
+    match: Pattern
     weight: Bits | None = None
     input: InputBits | None = None
     vectors: VectorFormat | None = None
@@ -64,7 +69,7 @@ class Change(_Frozen):
         value: as the field takes it.
     """
 
-    match: str
+    match: Pattern
     field: str
     value: Any = None
 
@@ -110,11 +115,11 @@ class Recipe(_Frozen):
         description: one line for people.
     """
 
-    name: str
-    rules: tuple[Rule, ...] = ()
-    changes: tuple[Change, ...] = ()
+    name: str = Field(max_length=200)
+    rules: tuple[Rule, ...] = Field(default=(), max_length=MOST_RULES)
+    changes: tuple[Change, ...] = Field(default=(), max_length=MOST_RULES)
     schedule: Schedule = Schedule()
-    description: str = ""
+    description: str = Field(default="", max_length=2000)
 
     def rule_for(self, name: str, role: str) -> Rule:
         """Return the first rule that matches the leaf, or one that keeps it in float, with the changes made."""
@@ -189,31 +194,27 @@ def check_recipe_path(path: Path) -> None:
 
 
 def _read(path: Path) -> Recipe:
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        near = [p.name for p in path.parent.glob(f"*{FILE_ENDING}")] if path.parent.is_dir() else []
-        raise ConfigError(f"the recipe file {path} cannot be read ({error.strerror}){did_you_mean(path.name, near)}"
-                          ) from error
+    near = [p.name for p in path.parent.glob(f"*{FILE_ENDING}")] if path.parent.is_dir() else []
+    text = read_text(path, ConfigError, f"give the path of a recipe file{did_you_mean(path.name, near)}")
     try:
         return Recipe.model_validate_json(text)
     except ValidationError as error:
-        raise _invalid(f"recipe {path}", error) from error
+        raise ConfigError(f"recipe {path}: {first_fault(error)}") from error
 
 
 def _validated(data: dict) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise _invalid("recipe", error) from error
+        raise ConfigError(f"recipe: {first_fault(error)}") from error
 
 
-def _invalid(what: str, error: ValidationError) -> ConfigError:
-    """Return the first thing that is wrong, in one line."""
+def first_fault(error: ValidationError) -> str:
+    """Return the first thing that is wrong with data, in one line."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     given = repr(first["input"])
-    return ConfigError(f"{what}: {where + ': ' if where else ''}{first['msg']} (given {given[:80]})")
+    return f"{where + ': ' if where else ''}{first['msg']} (given {given[:80]})"
 
 
 def _known(field: str, fields: object, assignment: str) -> None:

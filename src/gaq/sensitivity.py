@@ -16,7 +16,7 @@ import torch
 
 from gaq.data import Frames
 from gaq.errors import ConfigError, DataError
-from gaq.forcefield import ForceField, frozen
+from gaq.forcefield import ForceField, check_frames, frozen
 from gaq.graph import Graph, collate
 from gaq.metrics.accuracy import MEV, accuracy
 from gaq.metrics.batches import batches, checked_prediction, unlabelled
@@ -220,6 +220,8 @@ class Bench:
             raise ConfigError(f"the force field is quantized already ({forcefield.recipe.name}); give its float original")
         if not len(frames):
             raise DataError(f"{frames.source} holds no frames; sensitivities need at least one structure")
+        frames = frames.apart()[0] or frames
+        check_frames(frames, forcefield.species)
         self.forcefield, self.plan, self.start = forcefield, plan, replace(frames[0], energy=None, forces=None)
         self.seen = observe(forcefield.model, calibration_batches(forcefield, frames))
         self.graphs = [forcefield.graph(frame) for frame in frames.spread(plan.frames)]

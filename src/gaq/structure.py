@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import atomic_masses as standard_masses
 from ase.data import chemical_symbols
 from ase.formula import Formula
 from numpy.typing import ArrayLike, NDArray
 
 from gaq.errors import StructureError
+from gaq.lattice import LARGEST, check_lattice
 
-MIN_DISTANCE = 0.05  # Å; below it two atoms are taken to be at one place
+HUGE = 1e15  # in eV, Å and amu: beyond it squares and sums of what a structure is labelled with mean nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +34,8 @@ class Structure:
         weight: of the frame in training, relative to others.
 
     Raises:
-        StructureError: no atoms, arrays of the wrong length, values that are not finite, an unknown atomic number, or a
-            periodic direction without a lattice vector.
+        StructureError: no atoms, arrays of the wrong length, values that are not finite, positions beyond a millimetre, an
+            unknown atomic number, or periodic lattice vectors that are missing or linearly dependent.
     """
 
     species: NDArray[np.int64]
@@ -60,16 +62,22 @@ class Structure:
         count = len(species)
         positions = _array("positions", self.positions, (count, 3), "Å")
         cell = _array("cell", np.zeros((3, 3)) if self.cell is None else self.cell, (3, 3), "Å")
+        if np.abs(positions).max() > LARGEST:
+            atom, axis = np.unravel_index(np.abs(positions).argmax(), positions.shape)
+            raise StructureError(f"atom {atom} is at {positions[atom, axis]:.3g} Å, and at most {LARGEST:g} Å from the "
+                                 "origin have a meaning; are the positions in Å?")
         pbc = tuple(bool(p) for p in self.pbc)
-        _check_lattice(cell, pbc)
+        if len(pbc) != 3:
+            raise StructureError(f"pbc needs one value for each lattice vector (3), not {len(pbc)}")
+        check_lattice(cell, pbc)
         masses = _optional("masses", self.masses, (count,), "amu")
         if masses is not None and not (masses > 0).all():
             raise StructureError(f"masses must be positive numbers in amu; the least is {masses.min():g}")
         for name in ("charge", "spin", "weight"):
             value = getattr(self, name)
-            if not np.isfinite(value) or (name != "charge" and value < 0):
+            if not np.isreal(value) or not np.isfinite(value) or (name != "charge" and value < 0):
                 raise StructureError(f"{name} must be a finite number{'' if name == 'charge' else ' from 0'}, not {value}")
-        if self.energy is not None and not np.isfinite(self.energy):
+        if self.energy is not None and not abs(self.energy) < HUGE:
             raise StructureError(f"the reference energy is {self.energy}; remove the frame or repair its label")
         for name, array in (
             ("species", species.astype(np.int64)), ("positions", positions), ("cell", cell), ("pbc", pbc),
@@ -84,13 +92,21 @@ class Structure:
         return len(self.species)
 
     @property
+    def atomic_masses(self) -> NDArray[np.float64]:
+        """Masses in amu, shape (atoms,): those given, or the standard ones."""
+        return standard_masses[self.species] if self.masses is None else self.masses
+
+    @property
     def formula(self) -> str:
         """Chemical formula in Hill order."""
         return Formula.from_list([chemical_symbols[z] for z in self.species]).format("hill")
 
 
 def _array(name: str, values: ArrayLike, shape: tuple[int, ...], unit: str) -> NDArray[np.float64]:
-    array = np.array(values, dtype=np.float64)
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise StructureError(f"{name} must be numbers in {unit}, not {str(values)[:80]}") from None
     if array.shape != shape:
         raise StructureError(f"{name} must have shape {shape}, not {array.shape}")
     bad = ~np.isfinite(array)
@@ -101,7 +117,10 @@ def _array(name: str, values: ArrayLike, shape: tuple[int, ...], unit: str) -> N
 
 
 def _optional(name: str, values: ArrayLike | None, shape: tuple[int, ...], unit: str) -> NDArray[np.float64] | None:
-    return None if values is None else _array(name, values, shape, unit)
+    array = None if values is None else _array(name, values, shape, unit)
+    if array is not None and np.abs(array).max() >= HUGE:
+        raise StructureError(f"{name} must be numbers in {unit} below {HUGE:g}; the largest is {np.abs(array).max():g}")
+    return array
 
 
 def _mask(fixed: NDArray[np.bool_] | None, count: int) -> NDArray[np.bool_] | None:
@@ -111,13 +130,3 @@ def _mask(fixed: NDArray[np.bool_] | None, count: int) -> NDArray[np.bool_] | No
     if mask.shape != (count,) or mask.dtype != np.bool_:
         raise StructureError(f"fixed must be {count} booleans, not an array of shape {mask.shape} and type {mask.dtype}")
     return mask if mask.any() else None
-
-
-def _check_lattice(cell: NDArray[np.float64], pbc: tuple[bool, ...]) -> None:
-    if len(pbc) != 3:
-        raise StructureError(f"pbc needs one value for each lattice vector (3), not {len(pbc)}")
-    for axis in range(3):
-        if pbc[axis] and np.linalg.norm(cell[axis]) < MIN_DISTANCE:
-            raise StructureError(f"pbc is set along lattice vector {axis}, but its length is 0; give a cell")
-    if all(pbc) and abs(np.linalg.det(cell)) < MIN_DISTANCE**3:
-        raise StructureError("the cell has no volume: its lattice vectors are linearly dependent")

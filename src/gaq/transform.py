@@ -19,15 +19,18 @@ from gaq.nn.quantized import (
     InputCodes,
     LearnedScale,
     MasterWeight,
+    PackedWeight,
     ProtectedInputCodes,
     QuantizedEmbedding,
     QuantizedLinear,
     QuantizedVectorLinear,
     QuantizedVectors,
+    Scale,
     Weight,
 )
 from gaq.quant.affine import clipped_fraction, positive, scale_from_max, scale_from_mse
 from gaq.quant.formats import IntFormat
+from gaq.quant.packing import packed_size
 from gaq.quant.vectors import VectorFormat
 from gaq.recipe import Recipe, Rule
 from gaq.so3 import degree_slices
@@ -89,30 +92,20 @@ def multiplications(model: Transformer, graph: Graph) -> dict[str, float]:
     return counts
 
 
-def prepare(model: Transformer, recipe: Recipe, graphs: Iterable[Graph] | Observations | None) -> Transformer:
+def prepare(model: Transformer, recipe: Recipe, graphs: Iterable[Graph] | Observations) -> Transformer:
     """Return a copy of a float model whose leaves round as the recipe says, with learned steps, ready for training.
 
     Args:
         model: a float model; it is not changed.
         recipe: which leaf gets which format.
-        graphs: calibration batches, or what `observe` saw of them; None gives steps of 1, to be loaded from a file.
+        graphs: calibration batches, or what `observe` saw of them.
 
     Raises:
         ConfigError: a rule that matches no leaf, or a vector format that cannot code the model's degrees.
     """
-    seen = graphs if graphs is None or isinstance(graphs, Observations) else observe(model, graphs)
+    seen = graphs if isinstance(graphs, Observations) else observe(model, graphs)
     prepared = copy.deepcopy(model)
-    used = set()
-    for name, leaf in list(leaves(prepared)):
-        rule = recipe.rule_for(name, leaf.role)  # type: ignore[arg-type]
-        used.add(rule.match)
-        replacement = _low_bit(name, leaf, rule, recipe, seen)
-        if replacement is not None:
-            _replace(prepared, name, replacement)
-    unused = [rule.match for rule in recipe.rules if rule.match not in used]
-    if unused:
-        names = ", ".join(name for name, _ in leaves(model))
-        raise ConfigError(f"recipe {recipe.name!r}: the rule for {unused[0]!r} matches no leaf; leaves are {names}")
+    _swap(prepared, recipe, lambda name, leaf, rule: _low_bit(name, leaf, rule, recipe, seen))
     return prepared
 
 
@@ -132,13 +125,17 @@ def freeze(model: Transformer) -> Transformer:
     return frozen.eval()
 
 
-def build(config: ModelConfig, recipe: Recipe, frozen: bool) -> Transformer:
-    """Return a model of this shape and recipe with values still to be loaded."""
-    model = Transformer(config)
-    if not recipe.rules:
-        return model
-    prepared = prepare(model, recipe, None)
-    return freeze(prepared) if frozen else prepared
+def build(config: ModelConfig, recipe: Recipe) -> Transformer:
+    """Return a deployed model of this shape and recipe without values: its tensors are on PyTorch's "meta" device, take no
+    memory, and are to be replaced by those of a file.
+
+    Raises:
+        ConfigError: as for `prepare`.
+    """
+    with torch.device("meta"):
+        model = Transformer(config)
+        _swap(model, recipe, _deployed)
+    return model
 
 
 def release_vectors(model: nn.Module, active: bool) -> None:
@@ -207,20 +204,76 @@ def _watch(model: nn.Module, hook: Callable[[str], Callable[[nn.Module, tuple], 
             handle.remove()
 
 
-def _low_bit(name: str, leaf: nn.Module, rule: Rule, recipe: Recipe, seen: Observations | None) -> nn.Module | None:
+def _swap(model: Transformer, recipe: Recipe, low_bit: Callable[[str, nn.Module, Rule], nn.Module]) -> None:
+    """Replace each leaf of a float model that has something to round by what `low_bit` makes of it and its rule.
+
+    Raises:
+        ConfigError: a rule that matches no leaf.
+    """
+    used, names = set(), []
+    for name, leaf in list(leaves(model)):
+        rule = recipe.rule_for(name, leaf.role)  # type: ignore[arg-type]
+        used.add(rule.match)
+        names.append(name)
+        if not isinstance(leaf, LEAVES):
+            raise TypeError(f"leaf {name} of type {type(leaf).__name__} is quantized already; prepare the float model")
+        if _rounds(leaf, rule):
+            _replace(model, name, low_bit(name, leaf, rule))
+    unused = [rule.match for rule in recipe.rules if rule.match not in used]
+    if unused:
+        raise ConfigError(f"recipe {recipe.name!r}: the rule for {unused[0]!r} matches no leaf; leaves are "
+                          f"{', '.join(names)}")
+
+
+def _rounds(leaf: nn.Module, rule: Rule) -> bool:
+    """Return whether a rule asks for anything that the leaf can do."""
     if isinstance(leaf, VectorQuantizer):
-        return None if rule.vectors is None else _vector_quantizer(name, leaf, rule, seen)
-    if rule.weight is None and (rule.input is None or not isinstance(leaf, Linear)):
-        return None
+        return rule.vectors is not None
+    return rule.weight is not None or (rule.input is not None and isinstance(leaf, Linear))
+
+
+def _low_bit(name: str, leaf: nn.Module, rule: Rule, recipe: Recipe, seen: Observations) -> nn.Module:
+    """Return the leaf that learns its rounding, with steps from what calibration saw."""
     role = str(leaf.role)
+    if isinstance(leaf, VectorQuantizer):
+        return _vector_quantizer(name, leaf, rule, seen)
     if isinstance(leaf, Linear):
         inputs = _input_codes(name, leaf.weight.detach(), rule, recipe, seen)
         return QuantizedLinear(role, _weight(leaf.weight, rule, inputs.scale() if inputs else None), leaf.bias, inputs)
     if isinstance(leaf, VectorLinear):
         return QuantizedVectorLinear(role, _weight(leaf.weight, rule), len(leaf.slices))
-    if isinstance(leaf, Embedding):
-        return QuantizedEmbedding(role, _weight(leaf.weight, rule))
-    raise TypeError(f"leaf {name} of type {type(leaf).__name__} is quantized already; prepare the float model instead")
+    assert isinstance(leaf, Embedding)
+    return QuantizedEmbedding(role, _weight(leaf.weight, rule))
+
+
+def _deployed(name: str, leaf: nn.Module, rule: Rule) -> nn.Module:
+    """Return the deployed form of a leaf, of the right shapes and no values."""
+    role = str(leaf.role)
+    if isinstance(leaf, VectorQuantizer):
+        formats = _vector_formats(name, leaf, rule)
+        points = [fmt.points_shape(degree) for degree, fmt in enumerate(formats, start=1)]
+        steps: list[Scale] = [FixedScale(torch.empty(_steps_shape(leaf.channels, rule))) for _ in formats]
+        return QuantizedVectors(role, formats, steps, [None if shape is None else torch.empty(shape) for shape in points])
+    given = leaf.weight
+    assert isinstance(given, Tensor)
+    weight: Weight = FloatWeight(given)
+    if rule.weight is not None:
+        fmt, steps_shape = IntFormat(bits=rule.weight), (*given.shape[:-1], 1)
+        weight = PackedWeight(torch.empty(packed_size(given.numel(), fmt), dtype=torch.uint8),
+                              torch.empty(steps_shape if rule.granularity == "channel" else (1,) * given.dim()), fmt,
+                              tuple(given.shape))
+    if isinstance(leaf, Linear):
+        inputs = None
+        if rule.input is not None:
+            inputs = InputCodes(FixedScale(torch.empty(_steps_shape(given.shape[1], rule))), IntFormat(bits=rule.input))
+        return QuantizedLinear(role, weight, leaf.bias, inputs)
+    if isinstance(leaf, VectorLinear):
+        return QuantizedVectorLinear(role, weight, len(leaf.slices))
+    return QuantizedEmbedding(role, weight)
+
+
+def _steps_shape(channels: int, rule: Rule) -> tuple[int, ...]:
+    return (channels,) if rule.granularity == "channel" else ()
 
 
 def _weight(weight: Tensor, rule: Rule, step: Tensor | None = None) -> Weight:
@@ -235,17 +288,14 @@ def _weight(weight: Tensor, rule: Rule, step: Tensor | None = None) -> Weight:
     return MasterWeight(weight, choose(rows, fmt, channel_axis=0).reshape(*weight.shape[:-1], 1), fmt)
 
 
-def _input_codes(name: str, weight: Tensor, rule: Rule, recipe: Recipe, seen: Observations | None) -> InputCodes | None:
+def _input_codes(name: str, weight: Tensor, rule: Rule, recipe: Recipe, seen: Observations) -> InputCodes | None:
     if rule.input is None:
         return None
     fmt = IntFormat(bits=rule.input)
-    if seen is None:
-        scale = torch.ones(weight.shape[1] if rule.granularity == "channel" else ())
-    else:
-        rows = torch.cat(seen.inputs[name])
-        scale = scale_from_max(rows * rule.headroom, fmt)
-        if rule.granularity == "channel":
-            scale = _channel_steps(rows, weight, scale, rule.headroom, fmt)
+    rows = torch.cat(seen.inputs[name])
+    scale = scale_from_max(rows * rule.headroom, fmt)
+    if rule.granularity == "channel":
+        scale = _channel_steps(rows, weight, scale, rule.headroom, fmt)
     kind = ProtectedInputCodes if recipe.schedule.protection else InputCodes
     return kind(LearnedScale(scale), fmt)
 
@@ -275,10 +325,24 @@ def _channel_steps(rows: Tensor, weight: Tensor, largest: Tensor, headroom: floa
     return torch.minimum(ratio * (channels / ratio).max(), torch.maximum(channels * SPARE, between))
 
 
-def _vector_quantizer(name: str, leaf: VectorQuantizer, rule: Rule, seen: Observations | None) -> QuantizedVectors:
-    formats: list[VectorFormat] = []
-    scales: list[LearnedScale | FixedScale] = []
+def _vector_quantizer(name: str, leaf: VectorQuantizer, rule: Rule, seen: Observations) -> QuantizedVectors:
+    formats = _vector_formats(name, leaf, rule)
+    scales: list[Scale] = []
     points: list[Tensor | None] = []
+    for degree, fmt in enumerate(formats, start=1):
+        v = _vectors(seen.vectors[name], degree, fmt)
+        scales.append(LearnedScale(_vector_scale(v, degree, fmt, rule)))
+        points.append(fmt.initial_points(v, degree, seed=0))
+    return QuantizedVectors(str(leaf.role), formats, scales, points)
+
+
+def _vector_formats(name: str, leaf: VectorQuantizer, rule: Rule) -> tuple[VectorFormat, ...]:
+    """Return the format of each degree.
+
+    Raises:
+        ConfigError: a degree that the rule's formats cannot code.
+    """
+    formats: list[VectorFormat] = []
     for degree in range(1, leaf.max_degree + 1):
         fmt = rule.vectors
         assert fmt is not None  # the caller checked
@@ -287,21 +351,15 @@ def _vector_quantizer(name: str, leaf: VectorQuantizer, rule: Rule, seen: Observ
         if not fmt.supports(degree):
             raise ConfigError(f"{name}: {fmt.model_dump()} cannot code degree {degree}; set feature.higher, or take a "
                               "direction for any degree ('component', 'kmeans')")
-        v = _vectors(seen.vectors[name], degree, fmt) if seen is not None else torch.randn(
-            64, 2 * degree + 1, leaf.channels)
         formats.append(fmt)
-        scales.append(LearnedScale(_vector_scale(v, degree, fmt, rule, known=seen is not None)))
-        points.append(fmt.initial_points(v, degree, seed=0))
-    return QuantizedVectors(str(leaf.role), tuple(formats), scales, points)
+    return tuple(formats)
 
 
-def _vector_scale(v: Tensor, degree: int, fmt: VectorFormat, rule: Rule, known: bool) -> Tensor:
-    """Return the scale of a vector format: one for each channel, or one in all; 1 where nothing was observed."""
+def _vector_scale(v: Tensor, degree: int, fmt: VectorFormat, rule: Rule) -> Tensor:
+    """Return the scale of a vector format: one for each channel, or one in all."""
     v = v * rule.headroom
     if rule.granularity == "tensor":
-        return fmt.initial_scale(v, degree).float() if known else torch.ones(())
-    if not known:
-        return torch.ones(v.shape[-1])
+        return fmt.initial_scale(v, degree).float()
     return torch.stack([fmt.initial_scale(v[..., c : c + 1], degree) for c in range(v.shape[-1])]).float()
 
 

@@ -42,6 +42,21 @@ def test_a_verdict_is_shown_written_and_stored(place):
     assert all((after.model.state_dict()[name] == value).all() for name, value in before.model.state_dict().items())
 
 
+def test_a_model_that_is_replaced_meanwhile_gets_no_audit_of_another(place, monkeypatch):
+    import shutil
+
+    import gaq.audit
+
+    def measure(*arguments, **settings):
+        shutil.copy("w4a8.safetensors", "w4.safetensors")
+        return {"grade": "MD-grade", "reasons": [], "checks": [], "nve": []}
+
+    monkeypatch.setattr(gaq.audit, "audit", measure)
+    line = one_error(invoke("audit", "w4.safetensors", "--data", "frames.extxyz", *SHORT, "--write"))
+    assert "has changed while it was audited" in line
+    assert "audit" not in load("w4.safetensors").provenance
+
+
 def test_nve_with_a_model_of_screening_grade_warns(place):
     assert invoke("audit", "w4a8.safetensors", "--data", "frames.extxyz", *SHORT, "--write").exit_code == 0
     for model, ensemble, warns in (("w4a8", "nve", True), ("w4a8", "nvt", False), ("w4", "nve", False)):

@@ -60,12 +60,16 @@ def test_labelling_that_is_cut_short_keeps_what_it_has(frames, tmp_path, monkeyp
     monkeypatch.setattr(gaq.data.label, "label", scripted(frames, ending))
     out, kept = tmp_path / "f.extxyz.gz", tmp_path / "partial-f.extxyz.gz"
     out.write_text("made before")
-    line = one_error(invoke("data", "label", "ethanol", "--frames", 9, "--out", out), status)
+    command = ("data", "label", "ethanol", "--frames", 9, "--out", out)
+    assert "exists already; replace it with --overwrite" in one_error(invoke(*command))
+    line = one_error(invoke(*command, "--overwrite"), status)
     assert words in line
     assert str(kept) in line
     assert out.read_text() == "made before"
     assert len(load_frames(str(kept))) == 3
     assert gzip.decompress(kept.read_bytes())
+    out.unlink()
+    assert f"{kept} exists already" in one_error(invoke(*command))  # a shorter run would lose some of these frames
 
 
 def test_frames_are_labelled_anew(tmp_path):

@@ -45,7 +45,9 @@ def test_forces_are_compared_with_finite_differences(evaluated):
 def test_results_become_a_page(evaluated, folder, tmp_path):
     page = tmp_path / "page.html"
     page.write_text("old")
-    assert invoke("report", folder / "results.json", "--out", page).stdout == f"wrote {page}\n"
+    assert "exists already" in one_error(invoke("report", folder / "results.json", "--out", page))
+    assert page.read_text() == "old"
+    assert invoke("report", folder / "results.json", "--out", page, "--overwrite").stdout == f"wrote {page}\n"
     assert "Springs" in page.read_text()
 
 

@@ -136,14 +136,44 @@ def test_python_with_warnings_as_errors(model):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_real_process_stops_at_ctrl_c(config, tmp_path):
-    process = started("train", config, "--set", f"out={tmp_path}", "--set", "optimization.steps=100000",
-                      "--set", "optimization.compile=never")
+def working(command, config, model, frames, folder):
+    """A command that works for long, and the file that shows that it does, or None."""
+    if command == "train":
+        return (("train", config, "--set", f"out={folder}", "--set", "optimization.steps=100000", "--set",
+                 "optimization.compile=never"), "checkpoint.safetensors")
+    if command == "quantize":
+        return (("quantize", model, "--data", frames, "--out", folder / "q.safetensors", "--folder", folder, "--steps",
+                 3900), "events.out*")
+    if command == "md":
+        return ("md", model, frames, "--out", folder / "t.extxyz", "--steps", 10**8), "t.extxyz"
+    if command == "label":
+        return ("data", "label", "water", "--out", folder / "f.extxyz", "--frames", 10**6, "--workers", 2), None
+    return ("audit", model, "--data", frames, "--json", folder / "a.json"), None
+
+
+@pytest.mark.parametrize(("command", "number"), [
+    ("train", signal.SIGINT), ("train", signal.SIGTERM), ("quantize", signal.SIGTERM), ("md", signal.SIGTERM),
+    ("label", signal.SIGTERM), ("audit", signal.SIGTERM)])
+def test_a_real_process_stops_at_a_signal(config, model, frames, tmp_path, command, number):
+    """It saves, says how to go on, and leaves neither processes nor temporary files behind."""
+    if command == "label":
+        pytest.importorskip("tblite")
+    arguments, sign = working(command, config, model, frames, tmp_path)
+    process = started(*arguments, start_new_session=True)
     limit = time.monotonic() + 60
-    while not (tmp_path / "checkpoint.safetensors").exists() and time.monotonic() < limit:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    if sign is not None:
+        while not list(tmp_path.glob(sign)) and time.monotonic() < limit:
+            time.sleep(0.05)
+    else:
+        assert process.stderr.readline()  # the first line of progress
+    time.sleep(0.3)
+    os.killpg(process.pid, number)  # as batch systems and terminals do, workers included
     _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert told.splitlines()[-1].startswith("stopped at step")
+    assert process.returncode == 128 + number, told
+    last = told.splitlines()[-1]
+    assert last.startswith(f"stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}"), told
+    assert "--resume" in last or command in ("label", "audit")
     assert "Traceback" not in told
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -1,17 +1,18 @@
 """Simulations inside the engine: the same physics as through ASE, restarts to the last bit, and typed ends."""
 
 import copy
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from ase import units
-from engines import native
+from engines import SETS, native, on_engine
 from tiny import SPECIES, cluster, float_model, forcefield
 
 from gaq.engine.dynamics import SAMPLED, SKIN, Bath, NativeDynamics, simulate_replicas
 from gaq.engine.native import NativeForceField
-from gaq.errors import GaqError
+from gaq.errors import GaqError, StructureError
 from gaq.forcefield import ForceField
 from gaq.md.drivers import UnstableTrajectory, run_md
 from gaq.metrics import nve
@@ -103,8 +104,8 @@ def test_replicas_are_runs_of_their_own(soft: ForceField) -> None:
         alone = NativeDynamics(field, structure, masses, Bath(0.5 * FS))
         single = alone.start(structure.positions, velocities[k])
         alone.run(single, 30)
-        np.testing.assert_allclose(state.positions.reshape(3, 6, 3)[k], single.positions, atol=1e-6)
-        assert state.potential[k] == pytest.approx(single.potential[0], abs=1e-5)
+        np.testing.assert_array_equal(state.positions.reshape(3, 6, 3)[k], single.positions)
+        assert state.potential[k] == single.potential[0]
 
 
 def test_a_step_as_wide_as_the_skin_is_refused() -> None:
@@ -113,6 +114,24 @@ def test_a_step_as_wide_as_the_skin_is_refused() -> None:
     state = dynamics.start(structure.positions, np.full((40, 3), 5.0))
     with pytest.raises(GaqError, match="in one step"):
         dynamics.run(state, 3)
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_a_failing_step_leaves_the_last_whole_one(isa: str) -> None:
+    """Atom 0 meets atom 1 in the third step."""
+    structure, dt = cluster(8, seed=2), 0.1
+    field = on_engine(scaled(1e-6), isa)
+    velocities = np.zeros((8, 3))
+    velocities[0] = (structure.positions[1] - structure.positions[0]) / (3 * dt)
+    states = []
+    for steps in (2, 9):
+        dynamics = NativeDynamics(field, structure, np.full(8, 12.0), Bath(dt))
+        state = dynamics.start(structure.positions, velocities)
+        with pytest.raises(StructureError) if steps == 9 else nullcontext():
+            dynamics.run(state, steps)
+        states.append(state)
+    for name in ("step", "positions", "velocities", "forces", "potential", "kinetic"):
+        np.testing.assert_array_equal(getattr(states[0], name), getattr(states[1], name), err_msg=name)
 
 
 def test_explosions_are_told_from_results() -> None:

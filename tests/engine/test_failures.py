@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from engines import native
+from sealing import sealed
 from tiny import cluster, forcefield
 
 from gaq.engine import library as loading
@@ -17,14 +18,6 @@ from gaq.graph import build_graph
 from gaq.structure import Structure
 
 BLOB = lower(forcefield("l1", "w4a8").model).data
-
-
-def sealed(data: bytearray) -> bytes:
-    """The bytes with the checksum that belongs to them, so that a change is not refused for that alone."""
-    import zlib
-
-    data[24:28] = zlib.crc32(bytes(data[HEADER:])).to_bytes(4, "little")
-    return bytes(data)
 
 
 @pytest.mark.parametrize("blob", [b"", b"GAQBLOB1", b"x" * 4096, BLOB[:100], BLOB[:-1], BLOB + b"\0",
@@ -130,10 +123,3 @@ def test_a_missing_library_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
             NativeForceField(forcefield("robust", "fp32"))
     finally:
         loading.library.cache_clear()
-
-
-def test_engines_are_not_copied() -> None:
-    import copy
-
-    with pytest.raises(TypeError, match="another one"):
-        copy.copy(NativeEngine(BLOB))

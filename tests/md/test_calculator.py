@@ -8,9 +8,10 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.optimize import BFGS
 from toys import Broken, LennardJones, Springs, molecule
 
+from gaq.atoms import atoms_of, structure_of
 from gaq.errors import GaqError, StructureError
 from gaq.graph import Prediction
-from gaq.md.calculator import GaqCalculator, atoms_of, structure_of
+from gaq.md.calculator import GaqCalculator
 
 
 def crystal() -> Atoms:

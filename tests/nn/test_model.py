@@ -16,12 +16,15 @@ from gaq.so3 import components, random_rotations, wigner_d
 @pytest.mark.parametrize(("changes", "message"), [
     ({"heads": 3}, r"heads \(3\) must divide scalars \(16\)"),
     ({"max_degree": 0}, "greater than or equal to 1"),
-    ({"max_degree": 5}, "less than or equal to 4"), ({"cutoff": 0}, "greater than 0"), ({"cutoff": -2}, "greater than 0"),
+    ({"max_degree": 5}, "less than or equal to 4"), *(({"cutoff": r}, "cutoff\n.*than or equal to 1") for r in (
+        0, -2, 1e-300, 0.001, 0.999, 100.1, 1000, 1e6, float("inf"), float("nan"))),
     ({"layers": 0}, "greater than or equal to 1"), ({"radial_functions": 1}, "greater than or equal to 2"),
     ({"basis": "fourier"}, "'bessel', 'gaussian' or 'bernstein'"), ({"attention": "softmax"}, "'robust' or 'so3krates'"),
     ({"species": ()}, "atomic numbers from 1 to 118, ascending"), ({"species": (6, 1)}, "ascending"),
     ({"species": (1, 1)}, "different"), ({"species": (0, 1)}, "from 1 to 118"), ({"species": (1, 119)}, "from 1 to 118"),
     ({"species": (-1, 6)}, "from 1 to 118"), ({"colour": "red"}, "Extra inputs"),
+    *(({name: 10**6}, f"{name}\n.*less than or equal to") for name in (
+        "scalars", "vectors", "max_degree", "heads", "layers", "radial_functions", "filter_width")),
 ])
 def test_shapes_that_make_no_model(changes: dict, message: str) -> None:
     with pytest.raises(ValidationError, match=message):

@@ -38,12 +38,12 @@ def test_null_and_nan_are_numbers_that_are_not_known(results, tmp_path):
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path):
-    with pytest.raises(DataError, match=r"cannot read results .*gaq evaluate --json"):
+    with pytest.raises(DataError, match=r"no file at .*gaq evaluate --json"):
         read_results(tmp_path / "no.json")
 
 
 def test_a_folder_is_not_a_results_file(tmp_path):
-    with pytest.raises(DataError, match="cannot read results"):
+    with pytest.raises(DataError, match="it is a folder"):
         read_results(tmp_path)
 
 

@@ -1,5 +1,6 @@
 """A tiny set of labelled frames, and runs over it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import ase
@@ -9,9 +10,10 @@ import torch
 from toys import Springs, molecule
 
 from gaq.data import Frames
-from gaq.graph import Graph
+from gaq.graph import Graph, build_graph
 from gaq.nn.model import ModelConfig, Transformer
 from gaq.recipe import Schedule
+from gaq.structure import Structure
 from gaq.train.batches import fit_offsets, force_scale, labelled_graphs
 from gaq.train.config import Optimization
 from gaq.train.loop import Loop, Watch
@@ -31,6 +33,29 @@ def frames(count: int = 20, seed: int = 0) -> Frames:
     return Frames(tuple(made), source="springs")
 
 
+def crystals(count: int = 6, seed: int = 0) -> list[Structure]:
+    """Four atoms in skewed cells, with the energies, forces and stresses of a random model of another seed."""
+    rng, made = np.random.default_rng(seed), []
+    teacher = untrained(seed=5)
+    for _ in range(count):
+        cell = np.diag([3.4, 3.6, 3.8]) + 0.2 * rng.normal(size=(3, 3))
+        places = np.array([[0.0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]) @ cell
+        bare = Structure(species=np.array([6, 8, 1, 7]), positions=places + 0.1 * rng.normal(size=(4, 3)), cell=cell,
+                         pbc=(True, True, True))
+        said = teacher(build_graph(bare, 4.0), stress=True)
+        made.append(replace(bare, energy=float(said.energy), forces=said.forces.numpy(), stress=said.stress[0].numpy()))
+    return made
+
+
+def untrained(seed: int = 1) -> Transformer:
+    torch.manual_seed(seed)
+    made = Transformer(ModelConfig(species=SPECIES, **SHAPE)).double()
+    with torch.no_grad():
+        for p in made.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return made
+
+
 def write(path: Path, given: Frames) -> Path:
     """Write frames as extended XYZ with the keys that gaq reads."""
     atoms = []
@@ -44,7 +69,7 @@ def write(path: Path, given: Frames) -> Path:
 
 
 def graphs(given: Frames) -> list[Graph]:
-    return labelled_graphs(given, SHAPE["cutoff"], given.source, "cpu")
+    return labelled_graphs(given, SHAPE["cutoff"], "cpu")
 
 
 def optimization(**changes: object) -> Optimization:
@@ -58,6 +83,7 @@ def model(given: Frames, seed: int = 0) -> Transformer:
     made = Transformer(ModelConfig(species=SPECIES, **SHAPE))
     made.energy_offsets.copy_(fit_offsets(given, SPECIES))
     made.energy_scale.fill_(force_scale(given))
+    made.learn_distances(graphs(given))
     return made
 
 

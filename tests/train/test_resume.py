@@ -12,11 +12,14 @@ import torch
 
 import examples
 from examples import assert_equal, frames, loop, optimization, weights, write
-from gaq.errors import Interrupted, ModelFileError
+from gaq.errors import ConfigError, Interrupted, ModelFileError, OutputError
+from gaq.files import locked
 from gaq.forcefield import load
+from gaq.recipe import Schedule
 from gaq.train import Optimization, TrainConfig, quantize, train
 from gaq.train.checkpoint import Progress
-from gaq.train.loop import HeldInterrupts
+from gaq.train.loop import rate_at
+from gaq.train.workers import Workers
 
 
 def interrupt_at(step: int):
@@ -52,6 +55,115 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     again = loop(optimization(), tmp_path, interrupt_at(13))
     assert again.run(resume=True).step == 12
     assert_equal(weights(first.model), weights(again.model))
+
+
+@pytest.mark.parametrize("first_stop", [12, 7])
+def test_a_run_is_extended_on_the_schedule_of_its_new_length(tmp_path: Path, first_stop: int) -> None:
+    """Finished or interrupted, it goes on with its optimizer and average, at the rate of the longer cosine."""
+    first = loop(optimization(), tmp_path, interrupt_at(first_stop) if first_stop < 12 else lambda progress: None)
+    if first_stop < 12:
+        with pytest.raises(Interrupted):
+            first.run(resume=False)
+    else:
+        first.run(resume=False)
+    rates: list[float] = []
+    second = loop(optimization(steps=20), tmp_path)
+    second.watch = lambda progress: rates.append(second.optimizer.param_groups[0]["lr"])
+    progress = second.run(resume=True)
+    assert (progress.step, progress.steps) == (20, 20)
+    settings = optimization(steps=20)
+    assert rates == [settings.learning_rate * rate_at(step, 20, settings.warmup_steps, settings.final_rate)
+                     for step in range(first_stop, 20)]
+    assert [row["step"] for row in progress.history] == [4, 8, 12, 16, 20]
+    whole = loop(optimization(steps=20), tmp_path / "cut")  # cut at once after its extension, it ends the same
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "checkpoint.safetensors").write_bytes((tmp_path / "checkpoint.safetensors").read_bytes())
+    assert whole.run(resume=True).step == 20
+    assert_equal(weights(second.model), weights(whole.model))
+
+
+def test_an_extension_by_minutes_takes_the_rate_of_the_run_so_far(tmp_path: Path) -> None:
+    loop(optimization(steps=8), tmp_path).run(resume=False)
+    state = loop(optimization(steps=8), tmp_path)
+    progress = state.state.load(state.checkpoint, "same")
+    longer = loop(optimization(steps=None, minutes=progress.seconds / 60 * 1.6), tmp_path)
+    assert longer.run(resume=True).steps in (12, 13)
+    again = loop(optimization(steps=None, minutes=progress.seconds / 60 * 1.6), tmp_path, interrupt_at(20))
+    assert again.run(resume=True).step in (12, 13)  # the same budget is the same run
+
+
+def test_a_run_cannot_become_shorter_than_it_is(tmp_path: Path) -> None:
+    loop(optimization(steps=8), tmp_path).run(resume=False)
+    with pytest.raises(ConfigError, match=r"has taken 8 steps .*give more than that"):
+        loop(optimization(steps=7), tmp_path).run(resume=True)
+
+
+def test_an_early_stop_is_extended_by_patience_or_steps(tmp_path: Path) -> None:
+    settings = {"steps": 40, "patience": 1, "learning_rate": 1e-12, "validate_every": 2}
+    stopped = loop(optimization(**settings), tmp_path).run(resume=False)
+    assert stopped.step < 40
+    assert loop(optimization(**settings), tmp_path).run(resume=True).step == stopped.step
+    more = loop(optimization(**{**settings, "patience": 3}), tmp_path).run(resume=True)
+    assert more.step > stopped.step
+    longer = loop(optimization(**{**settings, "steps": 50}), tmp_path).run(resume=True)
+    assert longer.step > more.step
+
+
+def test_vectors_that_are_rounded_stay_so_in_a_longer_run(tmp_path: Path) -> None:
+    schedule = Schedule(scalars_only=0.5)
+    loop(optimization(steps=8), tmp_path, schedule=schedule).run(resume=False)
+    progress = loop(optimization(steps=24), tmp_path, schedule=schedule).run(resume=True)
+    assert [row["phase"] for row in progress.history] == ["all"] * 6
+
+
+def test_the_logs_of_a_run_that_was_cut_have_every_row_once(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+    def fail(progress: Progress) -> None:
+        if progress.step == 10:
+            raise RuntimeError("power cut")
+
+    settings = {"validate_every": 2, "checkpoint_every": 5}
+    with pytest.raises(RuntimeError):
+        loop(optimization(**settings), tmp_path, fail).run(resume=False)
+    loop(optimization(**settings), tmp_path).run(resume=True)
+    assert len(list(tmp_path.glob("events*"))) == 1
+    events = accumulator.EventAccumulator(str(tmp_path)).Reload()
+    steps = [2, 4, 6, 8, 10, 12]
+    assert [event.step for event in events.Scalars("forces_mae_meV_A")] == steps
+    rows = (tmp_path / "log.csv").read_text().splitlines()[1:]
+    assert [int(row.split(",")[0]) for row in rows] == steps
+
+
+def test_two_runs_in_one_folder(tmp_path: Path) -> None:
+    first = loop(optimization(), tmp_path)
+
+    def second(progress: Progress) -> None:
+        with pytest.raises(OutputError, match=rf"checkpoint.safetensors is in use by process {os.getpid()} on"):
+            loop(optimization(), tmp_path).run(resume=True)
+
+    first.watch = second
+    first.run(resume=False)
+    assert not list(tmp_path.glob(".*"))
+    alone = loop(optimization(), tmp_path)
+    alone.workers = Workers(1, 2)  # of two processes of torchrun, the first one has the lock
+    with locked(tmp_path / "checkpoint.safetensors"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workers, "largest", lambda workers, value: value)
+        assert alone.run(resume=True).step == 12
+
+
+def test_all_processes_stop_at_the_same_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal reached another one of them."""
+    calls: list[int] = []
+
+    def largest(workers: Workers, value: int) -> int:
+        calls.append(value)
+        return signal.SIGTERM if len(calls) == 5 else value
+
+    monkeypatch.setattr(Workers, "largest", largest)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM at step 5 of 12") as caught:
+        loop(optimization(), tmp_path).run(resume=False)
+    assert caught.value.status == 143
 
 
 def test_without_resume_a_run_starts_again(tmp_path: Path) -> None:
@@ -106,16 +218,6 @@ def test_ctrl_c_waits_for_the_end_of_a_step(tmp_path: Path, monkeypatch: pytest.
     second = loop(optimization(), tmp_path)
     second.run(resume=True)
     assert_equal(weights(whole.model), weights(second.model))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_second_ctrl_c_breaks_in() -> None:
-    held = HeldInterrupts()
-    with pytest.raises(KeyboardInterrupt), held:  # noqa: PT012
-        os.kill(os.getpid(), signal.SIGINT)
-        assert held.pressed == 1
-        os.kill(os.getpid(), signal.SIGINT)
-    assert held.pressed == 2
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -44,6 +44,20 @@ def test_overrides_are_applied(tmp_path: Path) -> None:
     ("data.train.more=1", r"'train' is a value, not a group of keys"),
     ("model.layers", r"the form is a.b=value"),
     ("model.layers=[1", r"the value is not YAML"),
+    ("data.train=[]", r"data.train: .*at least 1 item"),
+    ("data.train=3", r"data.train: .*list.*given 3"),
+    ("data.train=[a.xyz, 3]", r"data.train.1: .*string.*given 3"),
+    ("data.validation={a: b}", r"data.validation: .*list"),
+    ("data.atomic_energies={Hh: -13.6}", r"data.atomic_energies: .*'Hh' is no element; did you mean"),
+    ("data.atomic_energies={0: -13.6}", r"data.atomic_energies: .*0 is no element"),
+    ("data.atomic_energies={119: -13.6}", r"data.atomic_energies: .*119 is no element"),
+    ("data.atomic_energies={No: -13.6}", r"data.atomic_energies: .*False is what YAML makes of No"),
+    ("data.atomic_energies={H: -13.6, 1: -13}", r"data.atomic_energies: .*H is given twice"),
+    ("data.atomic_energies={H: .inf}", r"data.atomic_energies.H: .*finite number"),
+    ("data.atomic_energies={H: low}", r"data.atomic_energies.H: .*number.*given 'low'"),
+    ("data.atomic_energies=-13.6", r"data.atomic_energies: .*must be a mapping"),
+    ("optimization.stress_weight=-1", r"optimization.stress_weight: .*greater than or equal to 0"),
+    ("data.stres_key=x", r"unknown key 'data.stres_key'; did you mean 'stress_key'\?"),
 ])
 def test_mistakes_are_named(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -65,10 +79,10 @@ def test_bad_files(tmp_path: Path, content: object, message: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot read .*No such file"):
+    with pytest.raises(ConfigError, match=r"no file at .*configuration"):
         load_config(tmp_path / "none.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(ConfigError, match="not YAML"):
+    with pytest.raises(ConfigError, match="not text"):
         load_config(tmp_path / "binary.yaml")
 
 
@@ -82,3 +96,16 @@ def test_nothing_in_a_configuration_is_executed(tmp_path: Path) -> None:
 def test_keys_and_units_reach_the_reader(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD), ["data.energy_key=E", "data.forces_key=F", "data.energy_unit=kcal/mol"])
     assert (config.data.keys.energy, config.data.keys.forces, config.data.keys.energy_unit) == ("E", "F", "kcal/mol")
+
+
+def test_several_sources_and_energies_of_atoms(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD), [
+        "data.train=[a.xyz, b.xyz]", "data.validation=c.xyz", "data.forces_key=none", "data.atomic_energies.H=-13.6",
+        "data.atomic_energies.8=-2043", "data.stress_key=REF_virial", "data.weight_key=null"])
+    assert config.data.train == ["a.xyz", "b.xyz"]
+    assert config.data.validation == ["c.xyz"]
+    assert config.data.atomic_energies == {"H": -13.6, "O": -2043.0}
+    assert (config.data.keys.forces, config.data.keys.stress, config.data.keys.weight) == (None, "REF_virial", None)
+    assert load_config(write(tmp_path, GOOD)).data.train == ["frames.xyz"]
+    with pytest.raises(ConfigError, match="atomic_energies cannot be given with start"):
+        load_config(write(tmp_path, GOOD), ["data.atomic_energies.H=-13.6", "start=m.safetensors"])

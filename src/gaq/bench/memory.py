@@ -38,6 +38,7 @@ def peak_MiB(backend: str, system: System, form: ForceField, threads: int) -> fl
         raise MemoryNotMeasured("the process whose memory was to be measured ended early; perhaps there is not enough of it"
                                 ) from None
     finally:
+        child.kill()  # it has sent all it had to, or nobody waits for it any more
         child.join()
 
 

@@ -21,8 +21,9 @@ from gaq.cli import (
 )
 from gaq.cli.terminal import one_line, say
 from gaq.errors import GaqError, Interrupted
+from gaq.interrupts import terminable
 
-FAILURE, USAGE, INTERRUPTED = 1, 2, 130
+FAILURE, USAGE = 1, 2
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer's own class or click's: it moved with a version
 
 
@@ -32,12 +33,13 @@ class Program(TyperGroup):
     def main(self, *arguments: Any, **settings: Any) -> Any:
         """Parse the arguments, run the command, and leave with its exit status."""
         try:
-            status = super().main(*arguments, **{**settings, "standalone_mode": False})
+            with terminable():
+                status = super().main(*arguments, **{**settings, "standalone_mode": False})
         except _UsageError as error:
             sys.exit(_usage(error))
         except Interrupted as error:
             say(one_line(str(error)))
-            sys.exit(INTERRUPTED)
+            sys.exit(error.status)
         except BrokenPipeError:  # who reads has seen enough, as in `gaq info | head -1`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(FAILURE)
@@ -55,8 +57,8 @@ class Program(TyperGroup):
         """Run one command."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise Interrupted("stopped by Ctrl-C") from None
+        except KeyboardInterrupt as cause:
+            raise Interrupted(cause) from None
 
 
 app = typer.Typer(cls=Program, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,

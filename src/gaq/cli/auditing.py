@@ -10,7 +10,7 @@ import typer
 
 from gaq.cli import options
 from gaq.cli.terminal import show, stages
-from gaq.errors import ConfigError
+from gaq.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,6 +46,7 @@ def audit(
     device: options.Device = "cpu",
     threads: options.Threads = None,
     length_unit: options.LengthUnit = "Ang",
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Measure how well a model conserves energy, and grade it for molecular dynamics.
 
@@ -54,7 +55,7 @@ def audit(
     """
     from gaq.audit import audit as measure
     from gaq.data import KeyMap, load_frames
-    from gaq.files import write_atomically
+    from gaq.files import sha256, write_atomically
 
     if (model is None) == (calculator is None):
         raise ConfigError("an audit needs either a MODEL file or --calculator module:factory, and not both")
@@ -62,11 +63,12 @@ def audit(
         raise ConfigError("--write stores the result in a model file, and a calculator has none; use --json FILE")
     plan = _plan(quick, timesteps, replicas=replicas, picoseconds=picoseconds, frames=frames, temperature_K=temperature,
                  batch_size=batch_size, seed=seed)
-    for path in (out, model if write else None):
-        if path is not None:
-            options.check_writable(path)
+    options.check_outputs([out], overwrite, [model, reference, data])
     options.use_threads(threads)
     subject, identity = _subject(model, calculator or "", device)
+    if write and model is not None:
+        options.check_writable(model)
+        _check_unaudited(model, subject, overwrite)
     standard = None if reference is None else options.load_model(reference, device)
     structures = load_frames(data, KeyMap(None, None, length_unit=length_unit))
     identity["reference"] = None if reference is None else str(reference)
@@ -78,9 +80,22 @@ def audit(
         show(f"wrote {out}")
     if write and model is not None:
         stored = options.load_model(model, "cpu")
+        if sha256(model) != identity["model_sha256"]:
+            raise OutputError(f"{model} has changed while it was audited, so that nothing was stored in it; audit it again")
         stored.provenance["audit"] = result
         stored.save(model)
         show(f"stored in {model}")
+
+
+def _check_unaudited(model: Path, subject: "Predictor", overwrite: bool) -> None:
+    """Keep the result of an earlier audit.
+
+    Raises:
+        OutputError: the model holds one, and the user did not say that it may go.
+    """
+    earlier = getattr(subject, "provenance", {}).get("audit")
+    if earlier is not None and not overwrite:
+        raise OutputError(f"{model} holds an earlier audit; replace it with --overwrite, or leave out --write")
 
 
 def _subject(model: Path | None, calculator: str, device: str) -> "tuple[Predictor, dict[str, str | None]]":

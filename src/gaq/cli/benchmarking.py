@@ -51,6 +51,7 @@ def bench(
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help=(
         "Draw time against atoms, as .svg or .png."))] = None,
     costs: Annotated[bool, typer.Option("--costs", help="Only count operations of the model; time nothing.")] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Time energy and forces of an FP32 model: PyTorch, the native engine at several bit widths, other packages.
 
@@ -65,7 +66,9 @@ def bench(
     chosen = SYSTEMS if systems is None else _names(systems)
     plan = Plan((*chosen, LARGE) if large and LARGE not in chosen else chosen, thread_counts(threads),
                 None if backends is None else _names(backends), _names(recipes), repeats, memory, largest_torch)
-    _check_outputs(out, plot)
+    if plot is not None and plot.suffix not in PICTURES:
+        raise ConfigError(f"--plot draws {' or '.join(PICTURES)}, not {plot.name}")
+    options.check_outputs([out, plot], overwrite, [model])
     forcefield = options.load_model(model, "cpu")
     if costs:
         show(_costs(forcefield.config))
@@ -87,7 +90,7 @@ def thread_counts(text: str) -> tuple[int, ...]:
     """Return the numbers in "1,2".
 
     Raises:
-        ConfigError: something that is no positive whole number.
+        ConfigError: something that is no number of threads.
     """
     names = _names(text)
     if not names:
@@ -97,14 +100,6 @@ def thread_counts(text: str) -> tuple[int, ...]:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _check_outputs(out: Path | None, plot: Path | None) -> None:
-    if plot is not None and plot.suffix not in PICTURES:
-        raise ConfigError(f"--plot draws {' or '.join(PICTURES)}, not {plot.name}")
-    for path in (out, plot):
-        if path is not None:
-            options.check_writable(path)
 
 
 def _table(found: "Comparison") -> "Table":

@@ -1,6 +1,6 @@
 """`gaq data get`, `gaq data label` and `gaq data info`."""
 
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ from gaq.errors import ConfigError, DataError, GaqError, Interrupted
 
 if TYPE_CHECKING:
     from gaq.data import Frames
+    from gaq.data.label import Labelled
     from gaq.structure import Structure
 
 
@@ -45,8 +46,11 @@ def label(
     chains: Annotated[int, options.number("--chains", "Independent trajectories.")] = 4,
     seed: options.Seed = 0,
     workers: Annotated[int, options.number("--workers", "Processes, one core each.", most=options.MOST_THREADS)] = 1,
-    charge: Annotated[int, options.number("--charge", "Of the molecule, in e.", least=-1000, most=1000, metavar="E")] = 0,
-    multiplicity: Annotated[int | None, options.number("--multiplicity", "2S + 1; the lowest otherwise.")] = None,
+    charge: Annotated[int | None, options.number(
+        "--charge", "In e; that in the file otherwise.", least=-1000, most=1000, metavar="E")] = None,
+    multiplicity: Annotated[int | None, options.number(
+        "--multiplicity", "2S + 1; that in the file, or the lowest, otherwise.")] = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Make training data.
 
@@ -57,7 +61,7 @@ def label(
     from gaq.data.label import relabel as calculate
     from gaq.data.structures import structure_from
 
-    options.check_writable(out)
+    options.check_outputs([out, _partial(out)], overwrite, [structure, relabel])
     if (structure is None) == (relabel is None):
         raise ConfigError("give either a STRUCTURE to start from, or --relabel FRAMES")
     if relabel is not None:
@@ -77,6 +81,7 @@ def info(
     source: Annotated[str, typer.Argument(metavar="SRC", help=f"Frames: {options.SOURCES}.")],
     energy_key: options.EnergyKey = "REF_energy",
     forces_key: options.ForcesKey = "REF_forces",
+    stress_key: options.StressKey = "REF_stress",
     energy_unit: options.EnergyUnit = "eV",
     length_unit: options.LengthUnit = "Ang",
 ) -> None:
@@ -86,19 +91,25 @@ def info(
     """
     from gaq.data import load_frames
 
-    frames = load_frames(source, options.key_map(energy_key, forces_key, energy_unit, length_unit))
+    frames = load_frames(source, options.key_map(energy_key, forces_key, energy_unit, length_unit, stress=stress_key))
     for line in _statistics(frames):
         show(line)
 
 
-def _write(made: "Iterator[Structure]", count: int, out: Path, title: str) -> None:
+def _partial(out: Path) -> Path:
+    """Return where the frames of an interrupted run go."""
+    return out.parent / f"partial-{out.name}"
+
+
+def _write(made: "Labelled", count: int, out: Path, title: str) -> None:
     """Write frames as they come whole; what an interruption leaves goes to a file of its own."""
     from gaq.data import write_frames
+    from gaq.files import locked
 
     done: list[Structure] = []
-    partial = out.with_name(f"partial-{out.name}")
+    partial = _partial(out)
     try:
-        with meter(title, FRAMES, "preparing") as told:
+        with locked(out), closing(made), meter(title, FRAMES, "preparing") as told:
             for structure in made:
                 done.append(structure)
                 told(len(done), count)
@@ -108,7 +119,7 @@ def _write(made: "Iterator[Structure]", count: int, out: Path, title: str) -> No
         write_frames(partial, done)
         kept = f"the {len(done)} frames before that are in {partial}"
         if isinstance(reason, KeyboardInterrupt):
-            raise Interrupted(f"stopped by Ctrl-C after frame {len(done)} of {count}; {kept}") from None
+            raise Interrupted(reason, f"after frame {len(done)} of {count}; {kept}") from None
         raise DataError(f"{reason}; {kept}") from reason
     write_frames(out, done)
     show(f"wrote {out} ({len(done)} frames)")
@@ -137,4 +148,13 @@ def _statistics(frames: "Frames") -> list[str]:
                      f"{np.abs(components).max():.4f} eV/Å")
     else:
         lines.append("forces       none")
+    stresses = sum(frame.stress is not None for frame in frames)
+    weights = [frame.weight for frame in frames if frame.weight != 1]
+    atoms = len(frames.apart()[1])
+    if stresses:
+        lines.append(f"stresses     {stresses}")
+    if weights:
+        lines.append(f"weights      {len(weights)} frames with another than 1, from {min(weights):g} to {max(weights):g}")
+    if atoms:
+        lines.append(f"atoms        {atoms} isolated: not trained on, they give the energies of their elements")
     return [*lines, f"fingerprint  {frames.fingerprint}"]

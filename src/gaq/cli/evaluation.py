@@ -41,8 +41,10 @@ def evaluate(
     threads: options.Threads = None,
     energy_key: options.EnergyKey = "REF_energy",
     forces_key: options.ForcesKey = "REF_forces",
+    stress_key: options.StressKey = "REF_stress",
     energy_unit: options.EnergyUnit = "eV",
     length_unit: options.LengthUnit = "Ang",
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Compare models with reference data.
 
@@ -55,11 +57,10 @@ def evaluate(
     from gaq.files import write_atomically
     from gaq.report import comparison_table
 
-    if out is not None:
-        options.check_writable(out)
+    options.check_outputs([out], overwrite, [*models, data])
     options.use_threads(threads)
     stored = [options.load_model(path, device) for path in models]
-    reference = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
+    reference = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit, stress=stress_key))
     if frames is not None:
         reference = reference.take(frames, seed)
     names = _names(models)
@@ -72,7 +73,8 @@ def evaluate(
     if dtype != "float32":
         _take_sizes(results, stored, f"Models were evaluated in {dtype}; sizes are those of the files.")
     show(comparison_table([results]),
-         "computed by " + "; ".join(f"{found['name']}: {found['backend']}" for found in results["models"]))
+         "computed by " + "; ".join(f"{found['name']}: {found['backend']}" for found in results["models"]),
+         *results["notes"])
     if check_forces:
         show("", "Forces against finite differences of the energy", _differences(names, computing, reference))
     if out is not None:
@@ -86,6 +88,7 @@ def report(
     out: Annotated[Path, typer.Option("--out", metavar="PAGE.html", help="The page to write.")],
     apart: Annotated[bool, typer.Option("--apart", help=(
         "Give models that were evaluated on different frames tables of their own."))] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Make one HTML page of results.
 
@@ -94,7 +97,7 @@ def report(
     from gaq.report import read_results, write_page
     from gaq.report.tables import check_same_frames
 
-    options.check_writable(out)
+    options.check_outputs([out], overwrite, results)
     contents = [read_results(path) for path in results]
     if not apart:
         check_same_frames(contents, [str(path) for path in results], "give --apart to set them apart")

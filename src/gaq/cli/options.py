@@ -1,7 +1,8 @@
 """Arguments that several commands share, and what they mean."""
 
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gaq.errors import ConfigError, OutputError, did_you_mean
-from gaq.files import output_error
+from gaq.files import destination, output_error
+from gaq.threads import MOST_THREADS
 
 if TYPE_CHECKING:
     from gaq.data import KeyMap
@@ -19,7 +21,7 @@ SOURCES = "a file with energies and forces (extxyz, npz, ...), or a name such as
 LABELS, COMPUTING = "Labels in a file", "Computing"  # headings in the help
 STRUCTURE = ("a file (its last frame, or file@0), a frame of a data set, or a name or formula, as ethanol, CH3CH2OH or "
              "water-64")
-MOST, MOST_THREADS = 10**18, 1000
+MOST = 10**18
 TRAINED, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"  # in the folder of a run
 
 
@@ -87,6 +89,7 @@ FloatModel = Annotated[Path, model("Float (FP32) model file (.safetensors), or t
 Data = Annotated[str, typer.Option("--data", metavar="SRC", help=f"Reference frames: {SOURCES}.")]
 Seed = Annotated[int, number("--seed", "Start of the random numbers.", least=0)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist already.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", parser=str.lower, rich_help_panel=COMPUTING, help=(
     "cpu, cuda or cuda:1."))]
 Threads = Annotated[int | None, number("--threads", "CPU threads; PyTorch chooses otherwise.", most=MOST_THREADS,
@@ -96,19 +99,20 @@ Backend = Annotated[str, typer.Option("--backend", metavar="NAME", parser=one_of
     "engine (native), torch, or auto: the engine where it computes this model."))]
 EnergyKey = Annotated[str, typer.Option("--energy-key", rich_help_panel=LABELS, help="Name of the energy, or none.")]
 ForcesKey = Annotated[str, typer.Option("--forces-key", rich_help_panel=LABELS, help="Name of the forces, or none.")]
+StressKey = Annotated[str, typer.Option("--stress-key", rich_help_panel=LABELS, help=(
+    "Name of the stress, or of the virial; used where a frame has it."))]
+WeightKey = Annotated[str, typer.Option("--weight-key", rich_help_panel=LABELS, help=(
+    "Name of the weight of a frame in training; used where a frame has it."))]
 EnergyUnit = Annotated[str, typer.Option("--energy-unit", rich_help_panel=LABELS, help=(
     "eV, kcal/mol, kJ/mol, Ha or meV."))]
 LengthUnit = Annotated[str, typer.Option("--length-unit", rich_help_panel=LABELS, help="Ang, Bohr or nm.")]
 
 
-def key_map(energy: str, forces: str, energy_unit: str, length_unit: str) -> "KeyMap":
-    """Return the names and units of the labels in a file."""
+def key_map(energy: str, forces: str, energy_unit: str, length_unit: str, **others: str) -> "KeyMap":
+    """Return the names and units of the labels in a file; "none" is no name."""
     from gaq.data import KeyMap
 
-    def name(given: str) -> str | None:
-        return None if given.lower() == "none" else given
-
-    return KeyMap(name(energy), name(forces), energy_unit, length_unit)
+    return KeyMap(energy, forces, energy_unit, length_unit, **others)
 
 
 def load_model(path: Path, device: str) -> "ForceField":
@@ -149,20 +153,52 @@ def use_threads(count: int | None) -> None:
         torch.set_num_threads(count)
 
 
-def check_writable(path: Path) -> None:
-    """Find out before hours of work that an output cannot be written.
+def check_outputs(outputs: Iterable[Path | None], overwrite: bool, inputs: Iterable[Path | str | None] = (),
+                  own: bool = False) -> None:
+    """Find out before hours of work that an output cannot be written, or would replace something.
+
+    Args:
+        outputs: files that a command writes when its work is done, each as a whole.
+        overwrite: whether the user said that what is there may go.
+        inputs: what the command reads.
+        own: whether what is there, unless it is read, comes from the very run that goes on.
 
     Raises:
-        OutputError: its folder cannot be made or written, or `path` is a folder itself.
+        OutputError: a folder that cannot be made or written, what is no file, or a file that exists already.
+        ConfigError: two outputs are one file.
     """
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder; give the path of a file")
+    given = {os.path.realpath(path) for path in map(str, inputs) if os.path.exists(path)}
+    found: dict[Path, Path] = {}
+    for path in outputs:
+        if path is None:
+            continue
+        target = check_writable(path)
+        if target in found:
+            raise ConfigError(f"{found[target]} and {path} are one file, and two outputs cannot go there; give two paths")
+        found[target] = path
+        if target.exists() and not overwrite:
+            read = str(target) in given
+            if read or not own:
+                raise OutputError(f"{path} {'is what this command reads' if read else 'exists already'}; replace it with "
+                                  "--overwrite, or choose another path")
+
+
+def check_writable(path: Path) -> Path:
+    """Return the file that writing to `path` reaches.
+
+    Raises:
+        OutputError: its folder cannot be made or written, or `path` is no place for a file.
+    """
+    if str(path) == "-":
+        raise OutputError("cannot write to standard output, where the summary goes; give the path of a file")
+    target = destination(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as error:
         raise output_error(path, error) from error
+    return target
 
 
 def _brief(given: object) -> str:

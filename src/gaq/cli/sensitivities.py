@@ -56,6 +56,7 @@ def sensitivity(
     forces_key: options.ForcesKey = "REF_forces",
     energy_unit: options.EnergyUnit = "eV",
     length_unit: options.LengthUnit = "Ang",
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Quantize one part of a model at a time, and see what it costs.
 
@@ -72,7 +73,8 @@ def sensitivity(
     plan = Plan(frames, rotations, jacobian_frames=jacobian_frames, picoseconds=picoseconds, replicas=replicas, seed=seed)
     budget = None if forces is antisymmetry is stored is None else Budget(forces, antisymmetry, stored)
     plan = plan if budget is None else budget.planned(plan)
-    _check_outputs(out, file, plot, budget)
+    _check_recipe(out, budget)
+    options.check_outputs([out, file, plot], overwrite, [model, data, recipe])
     options.use_threads(threads)
     original = options.load_model(model, device)
     structures = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
@@ -88,16 +90,13 @@ def sensitivity(
         _write(file, json.dumps(result, allow_nan=False))  # once more: a budget may have turned out impossible
 
 
-def _check_outputs(out: Path | None, file: Path | None, plot: Path | None, budget: "Budget | None") -> None:
+def _check_recipe(out: Path | None, budget: "Budget | None") -> None:
     from gaq.recipe import check_recipe_path
 
     if out is not None:
         check_recipe_path(out)
         if budget is None:
             raise ConfigError("--out needs a budget: --budget-forces, --budget-antisymmetry or --budget-bytes")
-    for path in (out, file, plot):
-        if path is not None:
-            options.check_writable(path)
 
 
 def _allocated(original: "ForceField", frames: "Frames", report: "Report", budget: "Budget",

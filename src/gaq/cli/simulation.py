@@ -1,6 +1,9 @@
 """`gaq md`: molecular dynamics."""
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,10 +11,12 @@ import typer
 
 from gaq.cli import options
 from gaq.cli.terminal import meter, say, show, steps_of
+from gaq.errors import ConfigError, ExtrapolationWarning
 
 if TYPE_CHECKING:
     from gaq.forcefield import ForceField
     from gaq.md.drivers import MDResult
+    from gaq.md.extrapolation import Extrapolation
 
 MANY_CLIPPED = 0.05  # of the values of one quantizer; learned steps clip about half a percent within their range
 
@@ -23,7 +28,8 @@ def md(
     out: Annotated[Path, typer.Option("--out", metavar="TRAJECTORY.extxyz", help="Never overwritten.")],
     ensemble: Annotated[str, typer.Option("--ensemble", metavar="NAME", parser=options.one_of("nve", "nvt"), help=(
         "nve (constant energy) or nvt (constant temperature, Langevin)."))] = "nve",
-    temperature: Annotated[float, typer.Option("--temperature", help="K, of the start and of the bath.")] = 300.0,
+    temperature: Annotated[float | None, typer.Option("--temperature", help=(
+        "K, of the start and of the bath; 300 K, and the momenta in the file where it has them, otherwise."))] = None,
     timestep: Annotated[float, typer.Option("--timestep", help="fs.")] = 0.5,
     steps: Annotated[int, options.number("--steps", "All steps, those before a restart included.")] = 1000,
     every: Annotated[int, options.number("--every", "Steps between frames.")] = 10,
@@ -34,23 +40,25 @@ def md(
     backend: options.Backend = "auto",
     device: options.Device = "cpu",
     threads: options.Threads = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Run molecular dynamics with a model.
 
-    A run can be stopped with Ctrl-C at any time, and goes on with --resume.
+    A run can be stopped with Ctrl-C or SIGTERM at any time, and goes on with --resume, the same model and settings.
     """
     from gaq.data.structures import structure_from
     from gaq.files import write_atomically
     from gaq.md.drivers import run_md
 
-    if file is not None:
-        options.check_writable(file)
+    if file is not None and options.check_writable(file) == options.check_writable(out):
+        raise ConfigError(f"--out and --json are one file, {file}, and the energies would replace the trajectory; give two")
+    options.check_outputs([file], overwrite, [model, structure], own=resume and out.exists())
     options.use_threads(threads)
     forcefield = options.load_model(model, device)
     start = structure_from(structure)
     if ensemble == "nve":
         _warn(forcefield.provenance.get("audit"))
-    with meter(f"{ensemble.upper()} with {forcefield.recipe.name}", steps_of(timestep), "starting") as told:
+    with meter(f"{ensemble.upper()} with {forcefield.recipe.name}", steps_of(timestep), "starting") as told, _said():
         result = run_md(forcefield, start, ensemble=ensemble, temperature_K=temperature, timestep_fs=timestep,
                         steps=steps, every=every, out=out, seed=seed, resume=resume, backend=backend,
                         progress=lambda state: told(state.step, state.steps, f"{state.temperature_K:.0f} K"))
@@ -81,6 +89,22 @@ def _warn(audit: Any) -> None:
             "where an audit passes it, or --ensemble nvt")
 
 
+@contextmanager
+def _said() -> Iterator[None]:
+    """Write the warning that a structure leaves the training data as one line, when it happens."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ExtrapolationWarning)
+        warnings.showwarning = lambda message, *_: say(f"warning: {message}")
+        yield
+
+
+def _beyond(found: "Extrapolation") -> str:
+    from gaq.md.extrapolation import named
+
+    pairs = ", ".join(f"{named(pair)} {distance:.2f} Å" for pair, distance in sorted(found.shortest.items()))
+    return f"outside of the training data: {found.beyond} of {found.structures} structures looked at; nearest {pairs}"
+
+
 def _summary(result: "MDResult") -> None:
     show(f"{result.steps} steps, {result.steps * result.timestep_fs / 1000:g} ps; mean temperature "
          f"{result.temperature.mean():.0f} K")
@@ -90,6 +114,8 @@ def _summary(result: "MDResult") -> None:
         error = result.drift.standard_error_meV_atom_ps  # unknown for very short runs
         show(f"drift of the total energy {result.drift.slope_meV_atom_ps:+.3g}"
              f"{'' if error is None else f' ± {error:.2g}'} meV/atom/ps")
+    if result.extrapolation is not None and result.extrapolation.beyond:
+        show(_beyond(result.extrapolation))
     if result.most_clipped is not None:
         quantizer, share = result.most_clipped
         show(f"clipped: {100 * share:.2g} % of the values of {quantizer}, the most of all" if share else "clipped: nothing")

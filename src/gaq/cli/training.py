@@ -1,5 +1,6 @@
 """`gaq train` and `gaq quantize`: a float model from data, and a low-bit model from a float one."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 from gaq.cli import options
 from gaq.cli.terminal import STEPS, Meter, duration, first_process, meter, say, show, size
 from gaq.errors import ConfigError, OutputError
+from gaq.files import locked
 
 if TYPE_CHECKING:
     from gaq.forcefield import ForceField
@@ -20,11 +22,13 @@ def train(
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=(
         "Change one setting, e.g. --set optimization.steps=2000; may be repeated."))] = None,
     resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Train a float (FP32) model.
 
     The configuration names the reference data and the folder of the run, which gets model.safetensors, log.csv and a
-    checkpoint. A run can be stopped with Ctrl-C at any time, and goes on with --resume.
+    checkpoint. A run can be stopped with Ctrl-C or SIGTERM at any time, and goes on with --resume; a finished one is
+    extended by --resume with more optimization.steps.
     """
     from gaq.train import load_config
     from gaq.train import train as fit
@@ -32,13 +36,12 @@ def train(
     settings = load_config(config, changes or [])
     folder = Path(settings.out)
     options.check_device(settings.device)
-    options.check_writable(folder / "model.safetensors")
-    _check_start(folder, folder / "model.safetensors", resume)
+    _check_start(folder, folder / "model.safetensors", resume, overwrite, [config, settings.start])
     options.use_threads(settings.threads)
     with meter("training", STEPS, "reading data") as told:
         log = _Log(told)
         forcefield = fit(settings, resume, log)
-    _summary(forcefield, folder / "model.safetensors", log.last)
+    _summary(forcefield, folder / "model.safetensors", log.last, resume)
 
 
 def quantize(
@@ -64,8 +67,10 @@ def quantize(
     threads: options.Threads = None,
     energy_key: options.EnergyKey = "REF_energy",
     forces_key: options.ForcesKey = "REF_forces",
+    weight_key: options.WeightKey = "weight",
     energy_unit: options.EnergyUnit = "eV",
     length_unit: options.LengthUnit = "Ang",
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Compress a float model to a few bits.
 
@@ -79,15 +84,12 @@ def quantize(
     chosen = load_recipe(recipe).with_overrides(changes or [])
     settings = _settings(no_train, {"minutes": minutes, "steps": steps, "learning_rate": learning_rate,
                                     "batch_size": batch_size, "seed": seed})
-    options.check_writable(out)
-    if folder is not None:
-        options.check_writable(folder / options.CHECKPOINT)
-        _check_start(folder, out, resume)
-    elif resume:
+    if folder is None and resume:
         raise ConfigError("--resume needs the --folder that the interrupted run was started with")
+    _check_start(folder, out, resume, overwrite, [model, data, recipe])
     options.use_threads(threads)
     original = options.load_model(model, device)
-    labelled = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
+    labelled = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit, weight=weight_key))
     if frames is not None:
         labelled = labelled.take(frames, settings.seed if settings else 0)
     if settings is not None:
@@ -97,7 +99,7 @@ def quantize(
         forcefield = compress(original, chosen, labelled, settings, folder=folder, resume=resume, watch=log)
     if first_process():
         forcefield.save(out)
-    _summary(forcefield, out, log.last)
+    _summary(forcefield, out, log.last, resume and settings is not None)
 
 
 class _Log:
@@ -114,9 +116,10 @@ class _Log:
 
 
 def _validation(row: dict[str, Any]) -> str:
-    forces = "" if row["forces_mae_meV_A"] is None else f", F {row['forces_mae_meV_A']:.2f} meV/Å"
+    shown = [("E", "energy_mae_meV", "meV"), ("F", "forces_mae_meV_A", "meV/Å"), ("stress", "stress_mae_meV_A3", "meV/Å³")]
+    errors = [f"{what} {row[key]:.2f} {unit}" for what, key, unit in shown if row.get(key) is not None]
     phase = "" if row["phase"] == "all" else f", phase: {row['phase']}"
-    return f"validation at {row['step']}: MAE E {row['energy_mae_meV']:.2f} meV{forces}{phase}"
+    return f"validation at {row['step']}: MAE {', '.join(errors)}{phase}"
 
 
 def _settings(no_train: bool, given: dict[str, Any]) -> "Optimization | None":
@@ -146,28 +149,56 @@ def _settings(no_train: bool, given: dict[str, Any]) -> "Optimization | None":
         raise ConfigError(f"--{name}: {first['msg']} (given {first['input']})") from error
 
 
-def _check_start(folder: Path, model: Path, resume: bool) -> None:
-    """Keep a forgotten --resume from throwing hours of training away.
+def _check_start(folder: Path | None, model: Path, resume: bool, overwrite: bool, inputs: Iterable[Path | str | None]
+                 ) -> None:
+    """Keep a forgotten --resume, or a second process, from throwing hours of training away.
+
+    Args:
+        folder: of the run, if it has one.
+        model: what the run writes at its end.
+        resume, overwrite: what the user said.
+        inputs: what the command reads.
 
     Raises:
-        OutputError: the folder holds the checkpoint of a run that did not come to its end.
+        OutputError: the folder holds the checkpoint of another run, whose model may be older or newer; or `model` exists
+            and is not the product of a run that goes on; or another process is at work there.
     """
-    checkpoint = folder / options.CHECKPOINT
-    if resume:
-        if not checkpoint.exists():
-            say(f"no checkpoint in {folder}: starting from the beginning")
-    elif checkpoint.exists() and not (model.exists() and model.stat().st_mtime >= checkpoint.stat().st_mtime):
-        raise OutputError(f"{checkpoint} belongs to a run that was interrupted; go on with --resume, or remove it to "
-                          "start again")
+    checkpoint = None if folder is None else options.check_writable(folder / options.CHECKPOINT)
+    begun = checkpoint is not None and checkpoint.exists()
+    if resume and not begun:
+        say(f"no checkpoint in {folder}: starting from the beginning")
+    if begun and checkpoint is not None and not (resume or overwrite):
+        raise OutputError(f"{folder} holds {_state_of(checkpoint)}; go on with --resume, start again with --overwrite, or "
+                          "choose another folder")
+    options.check_outputs([model], overwrite, inputs, own=resume and begun)
+    for path in (checkpoint, model):
+        if path is not None and first_process():
+            with locked(path):
+                pass
 
 
-def _summary(forcefield: "ForceField", path: Path, last: "Progress | None") -> None:
+def _state_of(checkpoint: Path) -> str:
+    """Say what kind of run a checkpoint is of."""
+    from gaq.train.checkpoint import peek
+
+    progress = peek(checkpoint)
+    if progress.step < progress.steps:
+        return f"a run that was interrupted at step {progress.step} of {progress.steps}"
+    return f"a finished run of {progress.steps} steps, which more steps would extend"
+
+
+def _summary(forcefield: "ForceField", path: Path, last: "Progress | None", resumed: bool) -> None:
+    if last is None and resumed:
+        show("the run was finished already; more steps or minutes, with --resume, extend it")
     if last is not None and last.history:
         best = next((row for row in last.history if row["step"] == last.best_step), last.history[-1])
         rates = ", ".join(f"{how} {speed:.3g} frames/s" for how, speed in last.frames_per_second.items())
         if rates:
             show(f"training speed: {rates}")
         show(f"{last.step} steps in {duration(last.seconds)}; best: {_validation(best)}")
+    labels = {name: n for name, n in forcefield.provenance.get("labels", {}).items() if n}
+    if len(labels) == 1 or len(set(labels.values())) > 1:
+        show("trained on " + ", ".join(f"{n} frames with {name}" for name, n in labels.items()))
     stored, full = sum(forcefield.stored_bytes().values()), forcefield.fp32_bytes()
     share = f", {stored / full:.0%} of FP32" if forcefield.recipe.rules else ""
     show(f"wrote {path} ({forcefield.recipe.name}, {size(stored)}{share})")

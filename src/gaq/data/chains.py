@@ -7,6 +7,7 @@ plain numbers.
 
 import json
 import os
+import signal
 import struct
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import CalculatorError
-from ase.constraints import FixCom
+from ase.constraints import FixAtoms, FixCom
 from ase.data import covalent_radii
 from ase.geometry import get_distances
 from ase.md.langevin import Langevin
@@ -55,13 +56,16 @@ class Job:
     frames: int
     chains: int
     seed: int
+    masses: list[float] | None = None
+    fixed: list[int] | None = None
 
     def frames_of(self, chain: int) -> int:
         """Frame k belongs to chain k modulo chains."""
         return len(range(chain, self.frames, self.chains))
 
     def atoms(self) -> Atoms:
-        return Atoms(numbers=self.species, positions=self.positions, cell=self.cell, pbc=self.pbc)
+        return Atoms(numbers=self.species, positions=self.positions, cell=self.cell, pbc=self.pbc, masses=self.masses,
+                     constraint=FixAtoms(self.fixed) if self.fixed else None)
 
 
 def relax(atoms: Atoms) -> None:
@@ -113,7 +117,7 @@ ADVICE = "lower the temperature or the time step, or check the charge and multip
 
 
 class Chain:
-    """One Langevin trajectory, dx = p/m dt, dp = (F - γp) dt + sqrt(2mγkT) dW, with the centre of mass at rest.
+    """One Langevin trajectory, dx = p/m dt, dp = (F - γp) dt + sqrt(2mγkT) dW; its centre, or its fixed atoms, rest.
 
     Source: Vanden-Eijnden, Ciccotti, Chem. Phys. Lett. 429, 310 (2006), as in `ase.md.langevin`.
     """
@@ -126,10 +130,11 @@ class Chain:
         self._bonds = Bonds(relaxed, relaxed.positions)
         spread = np.sqrt(self._atoms.get_masses() * (units.kB * job.temperature))  # Maxwell-Boltzmann
         self._atoms.set_momenta(rng.standard_normal((len(relaxed), 3)) * spread[:, None])
-        Stationary(self._atoms)
-        if not self._atoms.pbc.any():
-            ZeroRotation(self._atoms)
-        self._atoms.set_constraint(FixCom())
+        if not job.fixed:
+            Stationary(self._atoms)
+            if not self._atoms.pbc.any():
+                ZeroRotation(self._atoms)
+            self._atoms.set_constraint(FixCom())
         self._dynamics = Langevin(self._atoms, job.timestep_fs * units.fs, temperature_K=job.temperature,
                                   friction=FRICTION / units.fs, fixcm=False, rng=rng)
 
@@ -202,6 +207,8 @@ def read_frame(stream: BinaryIO, atoms: int) -> NDArray[np.float64] | None:
 
 def main() -> None:
     """Be a worker: read a job from standard input, write its frames to standard output."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent ends its workers itself
+        signal.signal(number, signal.SIG_IGN)
     with os.fdopen(os.dup(1), "wb") as output:
         os.dup2(2, 1)  # a level of theory may print; its words must not mix with the frames
         message = json.load(sys.stdin)

@@ -18,17 +18,21 @@ Origin = Literal["rmd17", "qm9", "file"]
 
 @dataclass(frozen=True, eq=False)
 class Frames(Sequence[Structure]):
-    """A sequence of structures from one source.
+    """A sequence of structures from one source, or from several.
 
     Args:
         structures: the frames.
         source: what `load_frames` was given, for reports.
         origin: whose data they are; it decides which rules of their authors hold.
+        numbers: of the frames in their source, which choices of frames keep; None for 0, 1, 2, ...
+        parts: where several sources were joined, the frames of each, whole.
     """
 
     structures: tuple[Structure, ...]
     source: str
     origin: Origin = "file"
+    numbers: tuple[int, ...] | None = None
+    parts: tuple["Frames", ...] = ()
 
     def __len__(self) -> int:
         return len(self.structures)
@@ -44,12 +48,12 @@ class Frames(Sequence[Structure]):
 
     def __getitem__(self, index: int | slice) -> "Structure | Frames":
         if isinstance(index, slice):
-            return replace(self, structures=self.structures[index])
+            return self.subset(range(*index.indices(len(self))))
         return self.structures[index]
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of species, positions, periodic cells, energies and forces, in hexadecimal."""
+        """SHA-256 of species, positions, periodic cells, labels and weights, in hexadecimal."""
         digest = hashlib.sha256()
         for frame in self.structures:
             digest.update(np.array([len(frame), *frame.species], dtype="<i8").tobytes())
@@ -60,11 +64,39 @@ class Frames(Sequence[Structure]):
                 digest.update(b"energy" + np.array(frame.energy, dtype="<f8").tobytes())
             if frame.forces is not None:
                 digest.update(b"forces" + frame.forces.astype("<f8").tobytes())
+            if frame.stress is not None:
+                digest.update(b"stress" + frame.stress.astype("<f8").tobytes())
+            if frame.weight != 1:
+                digest.update(b"weight" + np.array(frame.weight, dtype="<f8").tobytes())
         return digest.hexdigest()
 
     def subset(self, indices: Iterable[int]) -> "Frames":
         """Return the frames at `indices`, in their order."""
-        return replace(self, structures=tuple(self.structures[int(i)] for i in indices))
+        chosen = [int(i) for i in indices]
+        numbers = chosen if self.numbers is None else [self.numbers[i] for i in chosen]
+        return replace(self, structures=tuple(self.structures[i] for i in chosen), numbers=tuple(numbers))
+
+    def home(self, index: int) -> tuple["Frames", int]:
+        """Return the source that a frame came from, and its number there."""
+        number = index if self.numbers is None else self.numbers[index]
+        for part in self.parts:
+            if number < len(part):
+                return part.home(number)
+            number -= len(part)
+        return self, number
+
+    def place(self, index: int) -> str:
+        """Return the name of a frame for messages: its number in its source."""
+        part, number = self.home(index)
+        return f"frame {number} of {part.source}"
+
+    def apart(self) -> tuple["Frames", "Frames"]:
+        """Return the frames, and the isolated atoms among them: single atoms that are not periodic."""
+        alone = [len(frame) == 1 and not any(frame.pbc) for frame in self.structures]
+        if not any(alone):
+            return self, self.subset(())
+        return (self.subset(i for i, single in enumerate(alone) if not single),
+                self.subset(i for i, single in enumerate(alone) if single))
 
     def spread(self, n: int) -> "Frames":
         """Return up to `n` frames, evenly spread from first to last: neighbours in a trajectory tell the same."""
@@ -81,14 +113,24 @@ class Frames(Sequence[Structure]):
         return self.subset(np.random.default_rng(seed).permutation(len(self))[:n])
 
 
+def joined(parts: Sequence[Frames]) -> Frames:
+    """Return the frames of several sources, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    structures = tuple(frame for part in parts for frame in part)
+    return Frames(structures, ", ".join(part.source for part in parts), parts=tuple(parts))
+
+
 def check_training_size(frames: Frames, allow_more: bool) -> None:
     """Hold to the limit that the authors of rMD17 set for training.
 
     Raises:
         DataError: more than 1000 frames of rMD17, and the user did not say that this is meant.
     """
-    if frames.origin == "rmd17" and len(frames) > RMD17_LIMIT and not allow_more:
+    homes = [frames.home(index)[0] for index in range(len(frames))]
+    limited = [home.source for home in homes if home.origin == "rmd17"]
+    if len(limited) > RMD17_LIMIT and not allow_more:
         raise DataError(
-            f"{len(frames)} training frames from {frames.source}: the authors of rMD17 ask that no model be trained on "
-            f"more than {RMD17_LIMIT}, because the frames are a time series, and larger sets hold near copies of the "
-            f"test frames; train on {RMD17_LIMIT} or fewer, or allow more on purpose")
+            f"{len(limited)} training frames from {', '.join(dict.fromkeys(limited))}: the authors of rMD17 ask that no "
+            f"model be trained on more than {RMD17_LIMIT}, because the frames are a time series, and larger sets hold near "
+            f"copies of the test frames; train on {RMD17_LIMIT} or fewer, or allow more on purpose")

@@ -5,8 +5,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -17,17 +17,20 @@ from gaq.data.levels import find_level
 from gaq.errors import DataError
 from gaq.structure import Structure
 
+Labelled = Generator[Structure, None, None]  # closing it ends the processes that work for it
+
 
 def label(structure: Structure, *, method: str = "gfn2-xtb", temperature: float = 500.0, frames: int = 2000,
           interval_fs: float = 20.0, timestep_fs: float = 0.5, equilibration_fs: float = 500.0, seed: int = 0,
-          chains: int = 4, workers: int = 1, charge: int = 0, multiplicity: int | None = None) -> Iterator[Structure]:
+          chains: int = 4, workers: int = 1, charge: int | None = None,
+          multiplicity: int | None = None) -> Labelled:
     """Relax a structure, run Langevin dynamics on it and return frames with energies and forces of the same level.
 
     Frame k comes from chain k modulo `chains`; the frames depend on everything but `workers`. They are calculated while
-    the iterator is read.
+    the iterator is read, and carry the charge and the spin that they were calculated with.
 
     Args:
-        structure: the start; its labels are ignored.
+        structure: the start; its masses count and its fixed atoms stay, its labels and momenta are ignored.
         method: level of theory: gfn2-xtb, gfn1-xtb or pyscf-pbe.
         temperature: K.
         frames: how many to return, from all chains.
@@ -36,8 +39,8 @@ def label(structure: Structure, *, method: str = "gfn2-xtb", temperature: float 
         equilibration_fs: time before the first frame of each chain.
         chains: independent trajectories, with independent random numbers.
         workers: processes that share the chains, one thread each.
-        charge: of the whole structure, in e.
-        multiplicity: 2S + 1; the lowest possible when None.
+        charge: of the whole structure, in e; that of `structure` when None.
+        multiplicity: 2S + 1; that of `structure` when None, and the lowest possible where it has no spin.
 
     Raises:
         DataError: an argument out of its range, a structure that cannot be relaxed, or one that reacts or falls apart.
@@ -59,48 +62,59 @@ def label(structure: Structure, *, method: str = "gfn2-xtb", temperature: float 
     if len(atoms) < 2:
         raise DataError("dynamics needs at least two atoms; the structure has one")
     chains = min(chains, frames)
+    electrons = Electrons.of(structure, charge, multiplicity)
+    structure = replace(electrons.given_to(structure), momenta=None)
     job = Job(species=structure.species.tolist(), positions=structure.positions.tolist(), cell=atoms.cell.tolist(),
-              pbc=list(structure.pbc), method=method, charge=charge,
-              multiplicity=_multiplicity(structure, charge, multiplicity), temperature=float(temperature),
+              pbc=list(structure.pbc), method=method, charge=electrons.charge, multiplicity=electrons.multiplicity,
+              masses=None if structure.masses is None else structure.masses.tolist(),
+              fixed=None if structure.fixed is None else np.flatnonzero(structure.fixed).tolist(),
+              temperature=float(temperature),
               timestep_fs=float(timestep_fs), interval_steps=round(interval_fs / timestep_fs),
               equilibration_steps=round(equilibration_fs / timestep_fs), frames=frames, chains=chains, seed=seed)
     return _gather(job, structure, min(workers, chains))
 
 
-def relabel(structures: Iterable[Structure], method: str, *, charge: int = 0,
-            multiplicity: int | None = None) -> Iterator[Structure]:
+def relabel(structures: Iterable[Structure], method: str, *, charge: int | None = None,
+            multiplicity: int | None = None) -> Labelled:
     """Give energies and forces of another level of theory to given frames, without dynamics.
+
+    They keep all but their labels, and carry the charge and the spin that they were calculated with.
 
     Args:
         structures: frames whose geometry stays as it is.
         method: level of theory: gfn2-xtb, gfn1-xtb or pyscf-pbe.
-        charge: of each structure, in e.
-        multiplicity: 2S + 1; the lowest possible when None.
+        charge: of each structure, in e; its own when None.
+        multiplicity: 2S + 1; its own when None, and the lowest possible where it has no spin.
 
     Raises:
         DataError: the level is unknown or not installed, or fails for a frame.
     """
     level = find_level(method)
 
-    def labelled() -> Iterator[Structure]:
-        calculators: dict[int, Calculator] = {}
+    def labelled() -> Labelled:
+        calculators: dict[Electrons, Calculator] = {}
         for number, structure in enumerate(structures):
             atoms = _atoms(structure)
             level.available(atoms)
-            spin = _multiplicity(structure, charge, multiplicity)
-            atoms.calc = calculators.setdefault(spin, level.calculator(charge, spin))
+            try:
+                electrons = Electrons.of(structure, charge, multiplicity)
+            except DataError as error:
+                raise DataError(f"frame {number}: {error}") from error
+            if electrons not in calculators:
+                calculators[electrons] = level.calculator(electrons.charge, electrons.multiplicity)
+            atoms.calc = calculators[electrons]
             try:
                 row = flatten(atoms)
             except CalculatorError as error:
                 reason = " ".join(str(error).split())
                 raise DataError(f"{method} failed for frame {number}: {reason}; check the geometry, the charge and the "
                                 "multiplicity") from error
-            yield _labelled(structure, row)
+            yield _labelled(electrons.given_to(structure), row)
 
     return labelled()
 
 
-def _gather(job: Job, structure: Structure, workers: int) -> Iterator[Structure]:
+def _gather(job: Job, structure: Structure, workers: int) -> Labelled:
     """Start the workers and read their frames in the order of the chains."""
     environment = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     command = [sys.executable, "-P", "-c", "from gaq.data.chains import main; main()"]
@@ -141,14 +155,36 @@ def _labelled(structure: Structure, row: np.ndarray) -> Structure:
     return replace(structure, positions=positions, energy=float(row[0]), forces=forces)
 
 
-def _multiplicity(structure: Structure, charge: int, multiplicity: int | None) -> int:
-    electrons = int(structure.species.sum()) - charge
-    lowest = 1 + electrons % 2
-    if electrons < 0:
-        raise DataError(f"charge is {charge}, but the structure has {structure.species.sum()} electrons at most")
-    if multiplicity is None:
-        return lowest
-    if multiplicity < 1 or (multiplicity - lowest) % 2 or multiplicity > electrons + 1:
-        raise DataError(f"multiplicity must be {lowest}, {lowest + 2} ... for {electrons} electrons, not "
-                        f"{multiplicity}; check the charge")
-    return multiplicity
+@dataclass(frozen=True)
+class Electrons:
+    """What a level of theory is told about the electrons: the charge in e, and 2S + 1; `said`, or the lowest possible."""
+
+    charge: int
+    multiplicity: int
+    said: bool
+
+    @classmethod
+    def of(cls, structure: Structure, charge: int | None, multiplicity: int | None) -> "Electrons":
+        """Take those of `structure` where none are given, and the lowest multiplicity where it has no spin.
+
+        Raises:
+            DataError: a charge that is no whole number, or electrons that cannot have the multiplicity.
+        """
+        given = structure.charge if charge is None else charge
+        if given != round(given):
+            raise DataError(f"the charge of the structure is {given:g} e, and a level of theory needs a whole number; give "
+                            "the charge")
+        electrons = int(structure.species.sum()) - round(given)
+        lowest = 1 + electrons % 2
+        if electrons < 0:
+            raise DataError(f"charge is {given:g}, but the structure has {structure.species.sum()} electrons at most")
+        chosen = 2.0 * structure.spin + 1.0 if multiplicity is None and structure.spin else multiplicity or lowest
+        if chosen < 1 or (chosen - lowest) % 2 or chosen > electrons + 1:
+            raise DataError(f"multiplicity must be {lowest}, {lowest + 2} ... for {electrons} electrons, not {chosen:g}; "
+                            "check the charge")
+        return cls(round(given), round(chosen), said=multiplicity is not None or structure.spin > 0)
+
+    def given_to(self, structure: Structure) -> Structure:
+        """Return the structure with this charge, and the spin if it was said, and without stress."""
+        spin = (self.multiplicity - 1) / 2.0 if self.said else 0.0
+        return replace(structure, charge=float(self.charge), spin=spin, stress=None)

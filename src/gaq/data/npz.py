@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaq.errors import DataError
+from gaq.reading import require_file
 
 Arrays = dict[str, NDArray]
 
@@ -25,8 +26,7 @@ def read_arrays(path: Path, wanted: Iterable[str] | None = None) -> Arrays:
     Raises:
         DataError: the file is missing, damaged or not npz, or holds Python objects.
     """
-    if not path.is_file():
-        raise DataError(f"no file at {path}; give the path of a data file")
+    require_file(path, DataError, "give the path of a data file")
     name, arrays = "", {}
     try:
         with open(path, "rb") as file:  # numpy would leave a damaged file open
@@ -52,8 +52,7 @@ def read_arrays(path: Path, wanted: Iterable[str] | None = None) -> Arrays:
 
 def array_names(path: Path) -> list[str]:
     """Return the names of the arrays in an npz file, without reading them."""
-    if not path.is_file():
-        raise DataError(f"no file at {path}; give the path of a data file")
+    require_file(path, DataError, "give the path of a data file")
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gaq.data.frames import Frames
 from gaq.data.npz import read_arrays
 from gaq.data.units import ENERGY_UNITS
-from gaq.errors import DataError, did_you_mean
+from gaq.errors import DataError, StructureError, did_you_mean
 from gaq.structure import Structure
 
 ENERGIES = ("U0", "U", "H", "G", "homo", "lumo", "gap", "zpve")
@@ -47,7 +47,8 @@ class Request:
         """
         found: dict[str, str | int] = {}
         for word in name.split(":")[1:]:
-            kind = "energy" if word in ENERGIES else "part" if word in _PARTS else "count" if word.isdigit() else None
+            count = re.fullmatch("[0-9]{1,9}", word)
+            kind = "energy" if word in ENERGIES else "part" if word in _PARTS else "count" if count else None
             if kind is None or kind in found:
                 raise DataError(f"{name!r} must be {GRAMMAR}, with an energy of {', '.join(ENERGIES)}; {word!r} does "
                                 f"not fit{did_you_mean(word, ENERGIES + _PARTS)}")
@@ -120,8 +121,14 @@ class _Compact:
         if missing:
             raise DataError(f"{self.path} has no array {missing[0]!r}; it is not the compact form of QM9")
         sizes, species, positions, energies = (arrays[name] for name in ("n_atoms", "z", "pos_A", key))
-        ends = np.cumsum(sizes, dtype=np.int64)
-        atoms = int(ends[-1]) if len(ends) else 0
+        for name, array, kinds in (("n_atoms", sizes, "iu"), ("z", species, "iu"), ("pos_A", positions, "f"),
+                                   (key, energies, "f")):
+            if array.dtype.kind not in kinds:
+                raise DataError(f"{self.path}: the array {name!r} must hold {'whole' if kinds == 'iu' else 'real'} "
+                                f"numbers, not {array.dtype}")
+        sizes = np.atleast_1d(sizes).astype(np.int64)
+        ends = np.cumsum(sizes)
+        atoms = int(ends[-1]) if len(ends) and sizes.min() > 0 else 0
         if atoms == 0 or species.shape != (atoms,) or positions.shape != (atoms, 3) or energies.shape != sizes.shape:
             raise DataError(f"{self.path}: the arrays do not fit together: {atoms} atoms in all, z {species.shape}, "
                             f"pos_A {positions.shape}, n_atoms {sizes.shape}, {key} {energies.shape}")
@@ -129,7 +136,10 @@ class _Compact:
         found = []
         for k in choose(len(sizes)):
             atoms_of = slice(ends[k] - sizes[k], ends[k])
-            found.append(Structure(species=species[atoms_of], positions=positions[atoms_of], energy=float(scaled[k])))
+            try:
+                found.append(Structure(species=species[atoms_of], positions=positions[atoms_of], energy=float(scaled[k])))
+            except StructureError as error:
+                raise DataError(f"{self.path}, molecule {k}: {error}") from error
         return found
 
 
@@ -200,5 +210,5 @@ def _excluded(path: Path) -> set[int]:
     """Return the molecules that failed the authors' consistency check; none where their list is not at hand."""
     if not path.is_file():
         return set()
-    rows = [line.split() for line in path.read_text().splitlines()]
-    return {int(row[0]) for row in rows if len(row) > 2 and row[0].isdigit()}
+    rows = [line.split() for line in path.read_text(errors="replace").splitlines()]
+    return {int(row[0]) for row in rows if len(row) > 2 and re.fullmatch("[0-9]{1,9}", row[0])}

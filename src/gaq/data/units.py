@@ -1,6 +1,6 @@
 """Units and names of reference values in files, and guards against values in other units than they were said to be."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +8,12 @@ from ase import units
 from ase.data import covalent_radii
 
 from gaq.errors import ConfigError, DataError, StructureError, did_you_mean
-from gaq.graph import build_graph
+from gaq.neighbours import find_neighbours
 from gaq.structure import Structure
 
 ENERGY_UNITS = {"eV": 1.0, "kcal/mol": units.kcal / units.mol, "kJ/mol": units.kJ / units.mol, "Ha": units.Hartree,
                 "meV": 1e-3}
+LABELS = ("energy", "forces", "stress", "weight")  # what a file may say of a frame
 LENGTH_UNITS = {"Ang": 1.0, "Bohr": units.Bohr, "nm": 10.0}
 
 _SAMPLE = 32  # frames that the guards look at
@@ -33,6 +34,11 @@ class KeyMap:
         forces: key of the forces on atoms, or None where there are none.
         energy_unit: eV, kcal/mol, kJ/mol, Ha or meV.
         length_unit: Ang, Bohr or nm.
+        stress: key of the stress (1/V) dE/dε of a periodic frame, in `energy_unit`/`length_unit`³ and tension positive, or,
+            where the name contains "virial", of the virial -V σ in `energy_unit`; None where it is not wanted.
+        weight: key of the weight of a frame in training, or None where all count alike.
+
+    "none" as a name is None. The usual names of stress and weight may be absent; the others must be in the file.
 
     Raises:
         ConfigError: an unknown unit.
@@ -42,8 +48,13 @@ class KeyMap:
     forces: str | None = "REF_forces"
     energy_unit: str = "eV"
     length_unit: str = "Ang"
+    stress: str | None = "REF_stress"
+    weight: str | None = "weight"
 
     def __post_init__(self) -> None:
+        for name in LABELS:
+            if str(getattr(self, name)).lower() == "none":
+                object.__setattr__(self, name, None)
         for name, known in (("energy_unit", ENERGY_UNITS), ("length_unit", LENGTH_UNITS)):
             given = getattr(self, name)
             if given not in known:
@@ -77,7 +88,7 @@ def check_units(structures: Sequence[Structure], source: str) -> None:
     """
     chosen = np.unique(np.linspace(0, len(structures) - 1, _SAMPLE).astype(int))
     sample = [structures[i] for i in chosen]
-    _check_lengths(sample, source)
+    _check_lengths(dict(zip(chosen.tolist(), sample, strict=True)), source)
     forces = [float(np.sqrt((s.forces**2).sum(axis=1).mean())) for s in sample if s.forces is not None]
     if forces and np.median(forces) > _LARGEST_FORCE:
         raise DataError(f"{source}: the r.m.s. force is {np.median(forces):.3g} eV/Å, more than molecules survive, so "
@@ -90,20 +101,19 @@ def check_units(structures: Sequence[Structure], source: str) -> None:
                         f"are not in eV but perhaps in {likely}; {_GIVE_ENERGY}")
 
 
-def _check_lengths(sample: Sequence[Structure], source: str) -> None:
+def _check_lengths(sample: Mapping[int, Structure], source: str) -> None:
     nearest, typical = [], []
-    for structure in sample:
+    for frame, structure in sample.items():
         if len(structure) < 3 or np.isin(structure.species, _NOBLE_GASES).any():
             continue
         try:
-            graph = build_graph(structure, _REACH)
+            found = find_neighbours(structure, _REACH)
         except StructureError as error:
-            raise DataError(f"{source}: {error}; {_GIVE_LENGTH}") from error
-        i, j = graph.centers.numpy(), graph.neighbours.numpy()
-        vectors = (graph.positions[j] - graph.positions[i] + graph.shifts @ graph.cell[0]).numpy()
+            raise DataError(f"{source}, frame {frame}: {error}; {_GIVE_LENGTH}") from error
+        i, j = found.centers, found.neighbours
         radii = covalent_radii[structure.species]
         ratios = np.full(len(structure), np.inf)
-        np.minimum.at(ratios, i, np.linalg.norm(vectors, axis=1) / (radii[i] + radii[j]))
+        np.minimum.at(ratios, i, found.distances / (radii[i] + radii[j]))
         nearest.append(ratios.min())
         typical.append(np.median(ratios))
     if nearest and min(nearest) > _FARTHEST:

@@ -9,6 +9,7 @@ from gaq.engine.native import NativeForceField
 from gaq.errors import ConfigError, did_you_mean
 from gaq.forcefield import ForceField
 from gaq.graph import Predictor
+from gaq.threads import MOST_THREADS
 
 Backend = Literal["auto", "engine", "torch"]
 BACKENDS = ("auto", "engine", "torch")
@@ -31,7 +32,7 @@ def on_backend(forcefield: ForceField, backend: str = "auto", threads: int | Non
         raise ConfigError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}{did_you_mean(backend, BACKENDS)}")
     if backend == "torch":
         return forcefield
-    count = torch.get_num_threads() if threads is None else threads
+    count = min(torch.get_num_threads(), MOST_THREADS) if threads is None else threads
     if backend == "engine":
         return NativeForceField(forcefield, count)
     if forcefield.device.type != "cpu":

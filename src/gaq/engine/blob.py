@@ -19,6 +19,7 @@ from gaq.engine.errors import NotLowered
 from gaq.engine.tables import Table, tabulate
 from gaq.nn.attention import MAX_TEMPERATURE, RobustAttention
 from gaq.nn.blocks import AttentionBlock, EdgeFilter, InteractionBlock
+from gaq.nn.extrapolation import energy_bounds, pair_table
 from gaq.nn.leaves import Embedding, Linear, VectorLinear, VectorQuantizer
 from gaq.nn.quantized import (
     FixedScale,
@@ -39,11 +40,12 @@ from gaq.so3 import SPREAD, SPREADING, harmonics
 if TYPE_CHECKING:
     from gaq.nn.model import Transformer
 
-MAGIC, VERSION = b"GAQBLOB1", 2
+MAGIC, VERSION = b"GAQBLOB1", 3
 HEADER, ENTRY, ALIGNMENT = 64, 88, 64
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1, np.dtype(np.int8): 2, np.dtype(np.int32): 3}
 MOST_CODE_BITS = 8  # weights of more bits are kept as whole numbers in float32
 MOST_WHOLE_BITS = 16  # inputs of more bits are multiplied in float32
+LARGEST_SUM = 2**31 - 1
 FORMATS = {"none": 0, "components": 1, "mddq": 2}
 GRADIENTS = {"geometric": 0, "plain": 1, "none": 2}
 
@@ -101,7 +103,10 @@ class _Lowering:
     def put(self, name: str, values: Tensor | NDArray | list, dtype: type) -> None:
         """Keep an array under a name."""
         array = values.detach().numpy() if isinstance(values, Tensor) else np.asarray(values)
-        self.arrays[name] = np.ascontiguousarray(array.astype(dtype).ravel())
+        with np.errstate(over="ignore"):
+            self.arrays[name] = np.ascontiguousarray(array.astype(dtype).ravel())
+        if not np.isfinite(self.arrays[name]).all():
+            raise NotLowered(f"{name}: numbers beyond the range of float32")
 
     def _config(self, table: Table) -> None:
         c, envelope = self.model.config, self.model.envelope
@@ -114,6 +119,8 @@ class _Lowering:
                  np.float64)
         self.put("species", list(c.species), np.int32)
         self.put("energy_offsets", self.model.energy_offsets, np.float64)
+        self.put("repulsion", pair_table(self.model.closest, c.species, c.cutoff), np.float64)
+        self.put("bounds", energy_bounds(self.model.energy_range), np.float64)
 
     def _tables(self) -> Table:
         """Tabulate the filters of all layers and of the embedding, with one spacing for all."""
@@ -174,13 +181,16 @@ class _Lowering:
         self.put(f"{name}.weight", norm.weight, np.float32)
         self.put(f"{name}.bias", norm.bias, np.float32)
 
-    def _weights(self, name: str, weight: Tensor | FloatWeight | PackedWeight, step: Tensor | None, place: str) -> int:
+    def _weights(self, name: str, weight: Tensor | FloatWeight | PackedWeight, step: Tensor | None, place: str,
+                 input_bits: int = 0) -> int:
         """Keep weights as codes with their scales, or as floats; return their bits."""
         if isinstance(weight, Tensor):
             self.put(f"{place}.weight", weight, np.float32)
             return 0
         whole, scale = weight(step)
         if isinstance(weight, PackedWeight) and weight.fmt.bits <= MOST_CODE_BITS:
+            if input_bits <= MOST_WHOLE_BITS and float(whole.abs().sum(-1).max()) * 2.0 ** (input_bits - 1) > LARGEST_SUM:
+                raise NotLowered(f"{name}: sums of products of {input_bits}-bit inputs may leave the engine's 32 bits")
             self.put(f"{place}.codes", whole, np.int8)
             self.put(f"{place}.scale", scale.squeeze(-1).expand(len(whole)) if scale.dim() else scale.expand(len(whole)),
                      np.float32)
@@ -208,7 +218,7 @@ class _Lowering:
             whole, scale = weight(step)  # type: ignore[operator]
             self.put(f"{name}.weight", whole * scale / step, np.float32)
         else:
-            bits = self._weights(name, weight, step, name)
+            bits = self._weights(name, weight, step, name, input_bits)
         if input_bits and step is not None:
             columns = weight(step)[0].shape[1]  # type: ignore[operator]
             self.put(f"{name}.step", step.expand(columns), np.float32)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from ase import units
-from ase.data import atomic_masses
 from numpy.typing import NDArray
 
 from gaq.engine.library import Dynamics
@@ -58,12 +57,12 @@ class State:
 
 
 class NativeDynamics:
-    """Simulations of one structure, or of replicas of it side by side.
+    """Simulations of one structure, or of replicas of it side by side. Whatever else uses `field` waits for a run to end.
 
     Args:
         field: on the engine.
         structure: species and cell.
-        masses: amu, shape (atoms,).
+        masses: amu, shape (atoms,); infinite for an atom that stays where it is, whose velocity must be 0.
         bath: how to step.
         replicas: copies of the structure that differ in their states.
     """
@@ -75,34 +74,43 @@ class NativeDynamics:
         self.masses = np.tile(np.asarray(masses, dtype=np.float64), replicas)
         self.batch = np.repeat(np.arange(replicas, dtype=np.int32), len(structure))
         self.complete = len(structure) <= SMALL and replicas == 1 and not any(structure.pbc)
-        self._started = False
+        self._graph = object()  # token of the graph that was set last
 
     def start(self, positions: NDArray[np.float64], velocities: NDArray[np.float64], step: int = 0) -> State:
         """Return the state at these positions and velocities."""
-        self._find(positions)
-        energies, forces, _ = self.field.engine.compute(positions)
-        kinetic = 0.5 * self.masses * np.square(velocities).sum(1)
-        return State(step, np.array(positions), np.array(velocities), forces,
-                     self._total(energies), self._total(kinetic))
+        with self.field.engine.lock:
+            self._find(positions)
+            energies, forces, _ = self.field.engine.compute(positions)
+        potential = self._total(energies)
+        if not np.isfinite(potential).all():
+            raise GaqError("the energy of a structure is not finite; the model is damaged, or far outside of its training")
+        kinetic = 0.5 * np.where(np.isfinite(self.masses), self.masses, 0.0) * np.square(velocities).sum(1)
+        return State(step, np.array(positions), np.array(velocities), forces, potential, self._total(kinetic))
 
     def run(self, state: State, steps: int) -> None:
         """Advance `state` in place; it stops early, which its step tells, where it is too hot.
+
+        An error leaves the state after the last whole step.
 
         Raises:
             StructureError: atoms at one place, positions or forces that are not finite.
             GaqError: an atom moves by more than the skin in one step.
         """
-        if not self.complete:
-            self._find(state.positions)
-        goal, engine = state.step + steps, self.field.engine
+        with self.field.engine.lock:
+            self._run(state, state.step + steps)
+
+    def _run(self, state: State, goal: int) -> None:
+        self._find(state.positions)
         bath = Dynamics(self.bath.timestep, self.bath.friction, self.bath.temperature, self.bath.seed, state.step,
                         np.finfo(np.float64).max if self.complete else SKIN / 2, self.bath.hottest)
         atoms = np.bincount(self.batch, minlength=self.replicas)
         reference = state.positions.copy()
         while state.step < goal:
             before = state.step
-            engine.advance(bath, goal - state.step, self.masses, self.batch, self.replicas, reference, state)
-            state.step = int(bath.step)
+            try:
+                self.field.engine.advance(bath, goal - state.step, self.masses, self.batch, self.replicas, reference, state)
+            finally:
+                state.step = int(bath.step)
             if (state.kinetic > self.bath.hottest * atoms).any():
                 return
             if state.step == before and np.array_equal(reference, state.positions):
@@ -115,17 +123,16 @@ class NativeDynamics:
         return np.asarray(np.bincount(self.batch, values, self.replicas), dtype=np.float64)
 
     def _find(self, positions: NDArray[np.float64]) -> None:
-        """Give the engine the pairs that may come within the cutoff."""
+        """Give the engine the pairs that may come within the cutoff; all pairs are so until another graph is set."""
         if not np.isfinite(positions).all():
             raise StructureError("positions are not finite")
-        if self.complete:
-            if not self._started:
-                self.field.engine.set_graph(_all_pairs(self.structure))
-        else:
+        engine = self.field.engine
+        if not self.complete:
             places = positions.reshape(self.replicas, -1, 3)
-            self.field.engine.set_graph(collate([
+            self._graph = engine.set_graph(collate([
                 build_graph(replace(self.structure, positions=p), self.field.cutoff + SKIN) for p in places]))
-        self._started = True
+        elif engine.graph is not self._graph:
+            self._graph = engine.set_graph(_all_pairs(self.structure))
 
 
 def simulate_replicas(
@@ -152,7 +159,7 @@ def simulate_replicas(
                                      timestep_fs=timestep_fs, temperature_K=temperature_K, seed=seed, progress=progress)
     nve.check_settings(replicas, picoseconds, timestep_fs, temperature_K)
     samples = max(round(1000.0 * picoseconds / timestep_fs / SAMPLED), 2)
-    dynamics = NativeDynamics(predict, structure, atomic_masses[structure.species], Bath(timestep_fs * units.fs))
+    dynamics = NativeDynamics(predict, structure, structure.atomic_masses, Bath(timestep_fs * units.fs))
     records, exploded = [], None
     for replica in range(replicas):
         v = nve.thermal_velocities(structure, temperature_K, np.random.default_rng([seed, replica]))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gaq.engine.errors import NotLowered
-from gaq.structure import MIN_DISTANCE
+from gaq.lattice import MIN_DISTANCE
 
 TOLERANCE = 3e-7  # of the interpolated values, relative to the largest one of a column
 FAINT = 1e-2  # a column below this share of the largest one is measured against that share
@@ -62,6 +62,8 @@ def tabulate(functions: Functions, cutoff: float) -> Table:
         intervals = FEWEST
         while intervals <= MOST and (found is None or intervals < found.knots - 1):
             table = _at(functions, cutoff, intervals, bend)
+            if not math.isfinite(table.error):
+                raise NotLowered("the radial filters have values beyond the range of float32")
             if table.error <= TOLERANCE:
                 found = table
                 break

@@ -1,7 +1,7 @@
 """A `ForceField` as a calculator of the Atomic Simulation Environment (ASE)."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -9,15 +9,14 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
+from gaq.atoms import charge_and_spin, geometry_of
 from gaq.errors import StructureError
+from gaq.md.extrapolation import Extrapolation
 from gaq.metrics.batches import checked_prediction
-from gaq.structure import Structure
 
 if TYPE_CHECKING:
     from gaq.engine.native import NativeForceField
     from gaq.forcefield import ForceField
-
-NEUTRAL = 1e-3  # e; partial charges from another program rarely sum to zero exactly
 
 
 class UndefinedStress(StructureError, PropertyNotImplementedError):
@@ -28,7 +27,8 @@ class GaqCalculator(Calculator):
     """Energies, forces and stress for `ase.Atoms`, in ASE's units: eV, eV/Å, eV/Å³.
 
     Stress is (1/V) dE/dε in Voigt order xx, yy, zz, yz, xz, xy, with ASE's sign (tension is positive), and exists only
-    with periodicity in all three directions. Energies, forces and stress of an unchanged structure are kept.
+    with periodicity in all three directions. Energies, forces and stress of an unchanged structure are kept. The first
+    structure outside of the training data is told by an `ExtrapolationWarning`, and all are counted in `extrapolation`.
 
     Args:
         forcefield: the model that predicts, on either backend.
@@ -45,11 +45,18 @@ class GaqCalculator(Calculator):
     def __init__(self, forcefield: "ForceField | NativeForceField") -> None:
         super().__init__()
         self.forcefield = forcefield
+        self.extrapolation = Extrapolation(forcefield)
 
     @property
     def backend(self) -> str:
         """What computes: "engine" with its instruction set, or "torch"."""
         return getattr(self.forcefield, "backend", "torch")
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what changed since the last calculation, for which there was no charge or spin; ASE does not look at those
+        in `atoms.info`."""
+        changes = super().check_state(atoms, tol)
+        return changes or (["initial_charges"] if any(charge_and_spin(atoms)) else [])
 
     def calculate(
         self,
@@ -65,36 +72,19 @@ class GaqCalculator(Calculator):
         if wants_stress and not current.pbc.all():
             raise UndefinedStress("stress needs periodicity in all three directions, and pbc is "
                                   f"{current.pbc.tolist()}; set atoms.pbc = True and a cell, or do not ask for stress")
-        graph = self.forcefield.graph(structure_of(current))
+        graph = self.forcefield.graph(geometry_of(current))
         prediction = checked_prediction(lambda given: self.forcefield.predict(given, stress=wants_stress), graph)
+        self.extrapolation.look(graph)
         energy = prediction.energy.item()
-        self.results |= {"energy": energy, "free_energy": energy, "forces": prediction.forces.cpu().numpy()}
+        results: dict[str, Any] = {"energy": energy, "free_energy": energy, "forces": prediction.forces.cpu().numpy()}
         if prediction.atom_energies is not None:
-            self.results["energies"] = prediction.atom_energies.cpu().numpy()
+            results["energies"] = prediction.atom_energies.cpu().numpy()
         if prediction.stress is not None:
-            self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
+            results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
+        self.results = results  # a dictionary of their own: a copy of this calculator keeps those of its structure
 
     def keep(self, atoms: Atoms, energy: float, forces: NDArray[np.float64]) -> None:
         """Take results for `atoms` that came from elsewhere, so that they are not computed again."""
         self.atoms = atoms.copy()
-        self.results = {"energy": energy, "free_energy": energy, "forces": forces}
-
-
-def structure_of(atoms: Atoms) -> Structure:
-    """Return the species, positions and cell of `atoms` as a `Structure`, without labels.
-
-    Raises:
-        StructureError: no atoms, coordinates that are not finite, or a net charge, which a force field of species and
-            positions cannot see.
-    """
-    charge = float(atoms.info.get("charge", atoms.get_initial_charges().sum()))
-    if not abs(charge) < NEUTRAL * max(len(atoms), 1):
-        raise StructureError(f"the structure carries a net charge of {charge:g} e, and the force field knows neutral "
-                             "structures only; clear the initial charges or info['charge'] if it is neutral after all")
-    return Structure(species=atoms.numbers, positions=atoms.positions, cell=np.asarray(atoms.cell),
-                     pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])))
-
-
-def atoms_of(structure: Structure) -> Atoms:
-    """Return `structure` as `ase.Atoms`, without labels."""
-    return Atoms(structure.species, positions=structure.positions, cell=structure.cell, pbc=structure.pbc)
+        self.results = {"energy": energy, "free_energy": energy, "forces": forces.copy()}
+        self.extrapolation.look(self.forcefield.graph(geometry_of(atoms)))

@@ -14,10 +14,13 @@ from ase.md.langevin import Langevin
 from ase.md.verlet import VelocityVerlet
 from numpy.typing import NDArray
 
+from gaq.atoms import atoms_of, structure_of
 from gaq.engine.dynamics import Bath, NativeDynamics, State
 from gaq.engine.native import NativeForceField
 from gaq.errors import ConfigError, DataError, GaqError, Interrupted, did_you_mean
-from gaq.md.calculator import GaqCalculator, atoms_of, structure_of
+from gaq.md.calculator import GaqCalculator
+from gaq.md.extrapolation import Extrapolation
+from gaq.md.identity import run_identity
 from gaq.md.trajectory import Frame, Sample, Trajectory
 from gaq.metrics.conservation import Drift, energy_drift
 from gaq.structure import Structure
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from gaq.forcefield import ForceField
 
 SAME_MODEL = 5e-3  # eV; on going on, the energy of the last frame must come out again this well
+ROOM_TEMPERATURE = 300.0  # K
 HOTTEST = 1000.0, 10.0  # a run has exploded above 1000 K + 10 times the temperature asked for
 
 
@@ -52,7 +56,7 @@ class MDResult:
 
     Args:
         ensemble: "nve" or "nvt".
-        timestep_fs, temperature_K: as asked for.
+        timestep_fs, temperature_K: as asked for; or the temperature of the momenta that an NVE run was given.
         steps: step reached.
         time_ps: ps.
         total_energy, potential_energy: eV.
@@ -64,6 +68,9 @@ class MDResult:
         backend: what computed: "engine (avx512)", "torch", or the name of an ASE calculator.
         most_clipped: the quantizer that clipped the largest share of its values in all steps of this call, and that share;
             None for models without codes, and where another backend computed.
+        extrapolation: in how many of the structures looked at atoms were nearer than training saw them, and how near;
+            looked at are the frames of this call where the engine takes the steps, else the structures of all steps. None
+            for other calculators.
     """
 
     ensemble: str
@@ -80,6 +87,7 @@ class MDResult:
     trajectory: Path | None
     backend: str
     most_clipped: tuple[str, float] | None
+    extrapolation: Extrapolation | None = None
 
     def to_results(self, name: str, recipe: str) -> dict[str, Any]:
         """Return the entry of `results.json` for this run, energies in meV/atom relative to the first."""
@@ -95,7 +103,7 @@ def run_md(
     structure: Structure,
     *,
     ensemble: str = "nve",
-    temperature_K: float = 300.0,
+    temperature_K: float | None = None,
     timestep_fs: float = 0.5,
     steps: int = 1000,
     every: int = 10,
@@ -108,6 +116,9 @@ def run_md(
 ) -> MDResult:
     """Simulate `structure` and return energies, temperatures, drift and speed.
 
+    Its masses count, its fixed atoms stay where they are, and where it has momenta and no temperature is given, the run
+    starts from them.
+
     Momenta start from the Maxwell-Boltzmann distribution, without motion of the centre of mass and, for molecules,
     without rotation. NVE is velocity Verlet; NVT is Langevin dynamics, whose noise depends on `seed` and the step
     alone. A run that was cut into pieces therefore equals an uninterrupted one.
@@ -116,13 +127,15 @@ def run_md(
         forcefield: force field, or any ASE calculator.
         structure: start.
         ensemble: "nve" or "nvt".
-        temperature_K: K; of the first momenta, and in NVT of the bath.
+        temperature_K: K; of the momenta that are drawn for the start, and in NVT of the bath. None starts from the momenta
+            of `structure`, with a bath of 300 K; where it has none, they are drawn at 300 K.
         timestep_fs: fs.
         steps: total number of steps, those before a restart included.
         every: steps between frames and calls of `progress`.
         out: trajectory in extended XYZ, or None.
         seed: of the momenta and of the Langevin noise.
-        resume: go on from the last frame of `out`, where it exists.
+        resume: go on from the last frame of `out`, where it exists: with the model and the settings it was made with, which
+            it holds.
         friction_per_ps: Langevin friction in 1/ps.
         progress: called after each frame.
         backend: "engine", "torch", or "auto", the engine where it computes this force field; another ASE calculator goes
@@ -134,19 +147,28 @@ def run_md(
         UnstableTrajectory: the simulation exploded.
         OutputError: `out` exists already, or cannot be written; whole frames stay.
         DataError: `out` is no trajectory of this structure, these settings and this model.
-        Interrupted: Ctrl-C; whole frames stay.
+        Interrupted: Ctrl-C or SIGTERM; whole frames stay.
 
     Source: W. C. Swope et al., J. Chem. Phys. 76, 637 (1982); E. Vanden-Eijnden and G. Ciccotti, Chem. Phys. Lett. 429,
     310 (2006).
     """
     _check(ensemble, temperature_K, timestep_fs, steps, every, seed, friction_per_ps, resume and out is None)
     atoms = atoms_of(structure)
+    atoms.set_momenta(atoms.get_momenta())  # which lets fixed atoms rest
+    drawn = temperature_K is not None or structure.momenta is None
+    freedom = _freedom(atoms, internal=drawn and ensemble == "nve")
+    if temperature_K is None:
+        given = not drawn and ensemble == "nve"
+        temperature_K = _kinetic_temperature(atoms, freedom) if given else ROOM_TEMPERATURE
+    if drawn:
+        _draw_momenta(atoms, temperature_K, seed)
     atoms.calc = _calculator(forcefield, backend)
-    settings = {"ensemble": ensemble, "timestep_fs": repr(float(timestep_fs))}
-    dynamics = _dynamics(atoms, structure, ensemble, temperature_K, timestep_fs, friction_per_ps, seed)
+    settings = run_identity(atoms.calc, ensemble=ensemble, temperature_K=temperature_K, friction_per_ps=friction_per_ps,
+                            timestep_fs=timestep_fs, seed=seed)
+    dynamics = _dynamics(atoms, structure, freedom, ensemble, temperature_K, timestep_fs, friction_per_ps, seed)
     atoms.get_forces()  # a structure that the force field cannot take fails here, before any file is made
     with nullcontext() if out is None else Trajectory(out, structure, settings, resume) as trajectory:
-        run = _Run(atoms, dynamics, ensemble == "nve", trajectory, steps, every, timestep_fs, temperature_K, seed)
+        run = _Run(atoms, dynamics, freedom, ensemble == "nve", trajectory, steps, every, timestep_fs, temperature_K, seed)
         run.start()
         run.advance(progress)
     return run.result()
@@ -158,6 +180,7 @@ class _Run:
 
     atoms: Atoms
     dynamics: VelocityVerlet | Langevin | NativeDynamics
+    freedom: int
     conserves: bool
     trajectory: Trajectory | None
     steps: int
@@ -172,13 +195,11 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.state: State | None = None
-        self.freedom = _internal_freedom(self.atoms) if self.conserves else 3 * len(self.atoms)
 
     def start(self) -> None:
-        """Take the last frame on disk, or draw momenta and write the first frame."""
+        """Take the last frame on disk, or write the first frame."""
         last = None if self.trajectory is None else self.trajectory.last
         if last is None:
-            _draw_momenta(self.atoms, self.temperature_K, self.seed)
             self._record()
             return
         assert self.trajectory is not None
@@ -199,11 +220,10 @@ class _Run:
                 self._record()
                 if progress is not None:
                     progress(self._state())
-        except KeyboardInterrupt:
-            reached = f"stopped by Ctrl-C after step {self.samples[-1].step} of {self.steps}"
-            if self.trajectory is None:
-                raise Interrupted(f"{reached}; no trajectory was asked for, so the run starts anew next time") from None
-            raise Interrupted(f"{reached}; go on with --resume and the trajectory {self.trajectory.path}") from None
+        except KeyboardInterrupt as cause:
+            advice = ("no trajectory was asked for, so the run starts anew next time" if self.trajectory is None else
+                      f"go on with --resume and the trajectory {self.trajectory.path}")
+            raise Interrupted(cause, f"after step {self.samples[-1].step} of {self.steps}; {advice}") from None
 
     def result(self) -> MDResult:
         """Gather the energies of all frames."""
@@ -221,7 +241,7 @@ class _Run:
             ms_per_step=1000.0 * float(np.median(self.seconds)) if self.seconds else 0.0,
             final=structure_of(self.atoms), trajectory=None if self.trajectory is None else self.trajectory.path,
             backend=getattr(self.atoms.calc, "backend", type(self.atoms.calc).__name__),
-            most_clipped=_most_clipped(self.atoms.calc))
+            most_clipped=_most_clipped(self.atoms.calc), extrapolation=getattr(self.atoms.calc, "extrapolation", None))
 
     def _block(self, count: int) -> None:
         begin = time.perf_counter()
@@ -236,7 +256,7 @@ class _Run:
             if self.state is None:
                 self.state = dynamics.start(self.atoms.get_positions(), self.atoms.get_velocities(), self.step)
                 # To the last bit those of the frame, which a run that goes on from it has to begin with.
-                self.state.forces[:] = self.atoms.get_forces() if self.forces is None else self.forces
+                self.state.forces[:] = _forces(self.atoms) if self.forces is None else self.forces
             dynamics.run(self.state, count)
         except GaqError as error:
             self.step = self.step if self.state is None else self.state.step
@@ -268,11 +288,11 @@ class _Run:
         sample = Sample(self.step, float(self.atoms.get_potential_energy()), float(self.atoms.get_kinetic_energy()))
         if self.trajectory is not None:
             self.trajectory.append(Frame(sample, self.atoms.get_positions(), self.atoms.get_momenta(),
-                                         self.atoms.get_forces()))
+                                         _forces(self.atoms)))
         self.samples.append(sample)
 
     def _temperature(self) -> float:
-        return 2.0 * float(self.atoms.get_kinetic_energy()) / (self.freedom * units.kB)
+        return _kinetic_temperature(self.atoms, self.freedom)
 
     def _state(self) -> MDState:
         sample = self.samples[-1]
@@ -287,15 +307,15 @@ class _Run:
                                   "start, or a more precise model")
 
 
-def _dynamics(atoms: Atoms, structure: Structure, ensemble: str, temperature_K: float, timestep_fs: float,
+def _dynamics(atoms: Atoms, structure: Structure, freedom: int, ensemble: str, temperature_K: float, timestep_fs: float,
               friction_per_ps: float, seed: int) -> VelocityVerlet | Langevin | NativeDynamics:
     """Return what takes the steps: the engine where it computes the forces, or ASE."""
     timestep, friction = timestep_fs * units.fs, friction_per_ps / (1000.0 * units.fs)
     native = getattr(atoms.calc, "forcefield", None)
     if isinstance(native, NativeForceField):
-        freedom = _internal_freedom(atoms) if ensemble == "nve" else 3 * len(atoms)
+        masses = atoms.get_masses() if structure.fixed is None else np.where(structure.fixed, np.inf, atoms.get_masses())
         bound = HOTTEST[0] + HOTTEST[1] * temperature_K
-        return NativeDynamics(native, structure, atoms.get_masses(), Bath(
+        return NativeDynamics(native, structure, masses, Bath(
             timestep=timestep, friction=0.0 if ensemble == "nve" else friction, temperature=units.kB * temperature_K,
             seed=seed, hottest=0.5 * freedom * units.kB * bound / len(atoms)))
     if ensemble == "nvt":
@@ -315,14 +335,15 @@ def _most_clipped(calculator: Calculator) -> tuple[str, float] | None:
     return max(shares, key=lambda share: share[1], default=None)
 
 
-def _check(ensemble: str, temperature_K: float, timestep_fs: float, steps: int, every: int, seed: int,
+def _check(ensemble: str, temperature_K: float | None, timestep_fs: float, steps: int, every: int, seed: int,
            friction_per_ps: float, nothing_to_resume: bool) -> None:
     if nothing_to_resume:
         raise ConfigError("resume needs the trajectory to go on from; give its path as out")
     if ensemble not in ("nve", "nvt"):
         raise ConfigError(f"ensemble must be 'nve' or 'nvt', not {ensemble!r}{did_you_mean(ensemble, ('nve', 'nvt'))}")
     for name, value, rule, holds in (
-        ("temperature_K", temperature_K, "zero or a positive number of kelvin", 0 <= temperature_K < np.inf),
+        ("temperature_K", temperature_K, "zero or a positive number of kelvin",
+         temperature_K is None or 0 <= temperature_K < np.inf),
         ("timestep_fs", timestep_fs, "a positive number of femtoseconds, such as 0.5", 0 < timestep_fs < np.inf),
         ("steps", steps, "at least 1", steps >= 1),
         ("every", every, "at least 1", every >= 1),
@@ -334,25 +355,38 @@ def _check(ensemble: str, temperature_K: float, timestep_fs: float, steps: int, 
 
 
 def _draw_momenta(atoms: Atoms, temperature_K: float, seed: int) -> None:
-    """Draw momenta p_i ~ N(0, m_i kT), then take out the motion of the whole.
+    """Draw momenta p_i ~ N(0, m_i kT), then take out the motion of the whole, unless fixed atoms hold it.
 
     The energy of the motion taken out goes with it, so that each degree of freedom that is left keeps ½ kT on average.
     """
     masses = atoms.get_masses()[:, None]
     rng = np.random.default_rng(seed)
     velocities = rng.standard_normal((len(atoms), 3)) * np.sqrt(units.kB * temperature_K / masses)
-    velocities -= (masses * velocities).sum(0) / masses.sum()
-    if not atoms.pbc.any():
+    if not atoms.constraints:
+        velocities -= (masses * velocities).sum(0) / masses.sum()
+    if not atoms.constraints and not atoms.pbc.any():
         arms = atoms.positions - atoms.get_center_of_mass()
         angular = (masses * np.cross(arms, velocities)).sum(0)
         velocities -= np.cross(np.linalg.pinv(_inertia(atoms), rcond=1e-9, hermitian=True) @ angular, arms)
-    atoms.set_momenta(masses * velocities)
+    atoms.set_momenta(masses * velocities)  # zero for fixed atoms
 
 
-def _internal_freedom(atoms: Atoms) -> int:
-    """Return 3N less the translations and, for molecules, the rotations; at least 1."""
+def _freedom(atoms: Atoms, internal: bool) -> int:
+    """Return how many coordinates move; where the motion of the whole was taken out, without it; at least 1."""
+    fixed = sum(len(constraint.index) for constraint in atoms.constraints)
+    if fixed or not internal:
+        return max(3 * (len(atoms) - fixed), 1)
     rotations = 0 if atoms.pbc.any() else int(np.linalg.matrix_rank(_inertia(atoms), rtol=1e-9, hermitian=True))
     return max(3 * len(atoms) - 3 - rotations, 1)
+
+
+def _forces(atoms: Atoms) -> NDArray[np.float64]:
+    """Return the forces of the force field, on fixed atoms too."""
+    return atoms.get_forces(apply_constraint=False)
+
+
+def _kinetic_temperature(atoms: Atoms, freedom: int) -> float:
+    return 2.0 * float(atoms.get_kinetic_energy()) / (freedom * units.kB)
 
 
 def _inertia(atoms: Atoms) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ they read back to the same float64. Momenta are in ASE's unit (amu eV)^½, as `a
 import os
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from gaq.errors import DataError, OutputError
-from gaq.files import output_error
+from gaq.files import destination, locked, output_error
 from gaq.structure import Structure
 
 COLUMNS = "species:S:1:pos:R:3:momenta:R:3:forces:R:3"
@@ -50,7 +51,7 @@ class Trajectory:
     Args:
         path: the file; one that exists is continued only with `resume`.
         structure: species and cell of every frame.
-        settings: what must not change between runs (`ensemble=nve`, `timestep_fs=0.5`); kept in every frame.
+        settings: what must not change between runs (`gaq.md.identity`: `ensemble=nve`, `seed=0`); kept in every frame.
         resume: go on after the last whole frame of `path`, or start where there is none.
 
     Attributes:
@@ -58,8 +59,8 @@ class Trajectory:
         last: the last frame found on disk, or None.
 
     Raises:
-        OutputError: the file exists and `resume` is not set, or it cannot be written.
-        DataError: the file is no trajectory of these atoms and settings.
+        OutputError: the file exists and `resume` is not set, it cannot be written, or another process writes it.
+        DataError: the file is no trajectory of these atoms and settings, or of a version that did not keep them.
     """
 
     def __init__(self, path: str | Path, structure: Structure, settings: Mapping[str, str], resume: bool) -> None:
@@ -67,37 +68,37 @@ class Trajectory:
         self.settings = dict(settings)
         self.symbols = [chemical_symbols[number] for number in structure.species]
         self.header = _header(structure)
+        self.tails = _tails(structure)
         self.samples: list[Sample] = []
         self.last: Frame | None = None
-        if self.path.exists() and not resume:
+        self._target = destination(self.path)
+        if self._target.exists() and not resume:
             raise OutputError(f"{self.path} exists already, and a trajectory is never overwritten; go on from it with "
                               "--resume (resume=True), or choose another path")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | (0 if resume else os.O_EXCL), 0o666)
-        except OSError as error:
-            raise output_error(self.path, error) from error
-        try:
+        with ExitStack() as closing:
+            closing.enter_context(locked(self._target))
+            try:
+                self._handle = os.open(self._target, os.O_RDWR | os.O_CREAT | (0 if resume else os.O_EXCL), 0o666)
+            except OSError as error:
+                raise output_error(self.path, error) from error
+            closing.callback(os.close, self._handle)
             self._size = self._read()
             os.ftruncate(self._handle, self._size)
             os.lseek(self._handle, self._size, os.SEEK_SET)
-        except BaseException:
-            os.close(self._handle)
-            raise
+            self._closing = closing.pop_all()
 
     def __enter__(self) -> "Trajectory":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        try:
-            if self._size == 0:  # no frame was reached: leave nothing behind
-                self.path.unlink(missing_ok=True)
-            os.fsync(self._handle)
-        except OSError as failure:
-            raise output_error(self.path, failure) from failure
-        finally:
-            os.close(self._handle)
+        with self._closing:
+            try:
+                if self._size == 0:  # no frame was reached: leave nothing behind
+                    self._target.unlink(missing_ok=True)
+                os.fsync(self._handle)
+            except OSError as failure:
+                raise output_error(self.path, failure) from failure
 
     def append(self, frame: Frame) -> None:
         """Write one frame; after any failure the file ends with the frame before.
@@ -125,13 +126,14 @@ class Trajectory:
                   **self.settings}
         comment = " ".join([self.header, *(f"{name}={value}" for name, value in values.items())])
         rows = np.hstack([frame.positions, frame.momenta, frame.forces]).tolist()
-        lines = [f"{symbol} {' '.join(map(repr, row))}" for symbol, row in zip(self.symbols, rows, strict=True)]
+        lines = [f"{symbol} {' '.join(map(repr, row))}{tail}"
+                 for symbol, row, tail in zip(self.symbols, rows, self.tails, strict=True)]
         return "\n".join([str(len(rows)), comment, *lines, ""])
 
     def _read(self) -> int:
         """Fill `samples` and `last` from the file, and return where its last whole frame ends."""
         ends: list[tuple[int, int]] = []  # where each frame starts and ends
-        with open(self.path, "rb") as source:
+        with open(self._target, "rb") as source:
             start = 0
             while (end := self._skip(source)) is not None:
                 ends.append((start, end))
@@ -163,16 +165,32 @@ class Trajectory:
         if atoms != len(self.symbols) or [row.split()[:1] for row in rows] != [[s.encode()] for s in self.symbols]:
             raise self._foreign("it has other atoms, or in another order")
         if not comment.startswith(self.header):
-            raise self._foreign("it has another cell")
-        for name, value in self.settings.items():
-            if fields.get(name) != value:
-                raise self._foreign(f"it was made with {name} = {fields.get(name)}, not {value}")
+            raise self._foreign("it has another cell, or masses or fixed atoms that the structure has not")
+        if [row.split()[10:] for row in rows] != [tail.encode().split() for tail in self.tails]:
+            raise self._foreign("it has other masses or fixed atoms")
+        self._compare(fields)
         self.samples.append(sample)
         return source.tell()
 
+    def _compare(self, fields: Mapping[str, str]) -> None:
+        """Refuse a frame that was made with other settings, or does not say with which.
+
+        Raises:
+            DataError: as said; the message names all that differs.
+        """
+        unknown = [name for name in self.settings if name not in fields]
+        if unknown:
+            raise DataError(f"{self.path} does not say with which {', '.join(unknown)} it was made, as trajectories of gaq "
+                            "0.1.0, and cannot be continued exactly; start a new one with it as the structure, which takes "
+                            "its last frame")
+        different = [f"{name} = {fields[name]}, not {value}"
+                     for name, value in self.settings.items() if fields[name] != value]
+        if different:
+            raise self._foreign(f"it was made with {'; '.join(different)}")
+
     def _frame(self, content: bytes, sample: Sample) -> Frame | None:
         """Parse one frame; None where its rows are damaged."""
-        rows = [line.split()[1:] for line in content.decode(errors="replace").splitlines()[2:]]
+        rows = [line.split()[1:10] for line in content.decode(errors="replace").splitlines()[2:]]
         try:
             values = np.array(rows, dtype=np.float64)
         except ValueError:
@@ -183,18 +201,27 @@ class Trajectory:
 
     def _torn_first_frame(self) -> bool:
         """A file cut within its first frame begins like one."""
-        with open(self.path, "rb") as source:
+        with open(self._target, "rb") as source:
             content = source.read()
         begin = f"{len(self.symbols)}\n{self.header}".encode()
         return content.startswith(begin) or begin.startswith(content)
 
     def _foreign(self, reason: str) -> DataError:
-        return DataError(f"{self.path} is not the trajectory to go on from: {reason}; choose another path, or give the "
-                         "structure and settings it was made with")
+        return DataError(f"{self.path} is not the trajectory to go on from: {reason}; go on with what it was made "
+                         "with, or choose another path for a new run")
 
 
 def _header(structure: Structure) -> str:
     assert structure.cell is not None  # filled by Structure.__post_init__
     pbc = " ".join("T" if periodic else "F" for periodic in structure.pbc)
     lattice = f'Lattice="{" ".join(map(repr, structure.cell.ravel().tolist()))}" ' if any(structure.pbc) else ""
-    return f'{lattice}Properties={COLUMNS} pbc="{pbc}"'
+    columns = COLUMNS + (":masses:R:1" if structure.masses is not None else "")
+    columns += ":move_mask:L:1" if structure.fixed is not None else ""
+    return f'{lattice}Properties={columns} pbc="{pbc}"'
+
+
+def _tails(structure: Structure) -> list[str]:
+    """Return the columns of each atom that do not change: masses and fixed atoms, where there are any."""
+    masses = [""] * len(structure) if structure.masses is None else [f" {mass!r}" for mass in structure.masses.tolist()]
+    fixed = [""] * len(structure) if structure.fixed is None else [" F" if stays else " T" for stays in structure.fixed]
+    return [mass + mask for mass, mask in zip(masses, fixed, strict=True)]

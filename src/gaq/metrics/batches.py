@@ -77,16 +77,16 @@ def single_graphs(
 
 def unlabelled(graph: Graph) -> Graph:
     """Return the graph without reference labels."""
-    return replace(graph, energy=None, forces=None)
+    return replace(graph, energy=None, forces=None, stress=None, weights=None)
 
 
-def checked_prediction(predict: Predictor, graph: Graph) -> Prediction:
-    """Return the detached, finite prediction of `graph`, in float64.
+def checked_prediction(predict: Predictor, graph: Graph, **options: bool) -> Prediction:
+    """Return the detached, finite prediction of `graph`, in float64; `options` go to the predictor.
 
     Raises:
         GaqError: the prediction has wrong shapes, or values that are not finite.
     """
-    given = {name: value.detach().double() for name, value in vars(predict(graph)).items() if value is not None}
+    given = {name: value.detach().double() for name, value in vars(predict(graph, **options)).items() if value is not None}
     prediction = Prediction(**given)
     if prediction.energy.shape != (graph.structures,) or prediction.forces.shape != graph.positions.shape:
         raise GaqError(
@@ -152,5 +152,7 @@ def _members(graph: Graph) -> Sequence[Graph]:
             batch=torch.zeros_like(graph.batch[start:end]),
             energy=None if graph.energy is None else graph.energy[index:index + 1],
             forces=None if graph.forces is None else graph.forces[start:end],
+            stress=None if graph.stress is None else graph.stress[index:index + 1],
+            weights=None if graph.weights is None else graph.weights[index:index + 1],
         ))
     return members

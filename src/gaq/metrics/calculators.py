@@ -7,8 +7,8 @@ from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedErr
 
 from gaq.errors import ConfigError
 from gaq.graph import Graph, Prediction
+from gaq.lattice import MIN_DISTANCE
 from gaq.metrics.batches import single_graphs
-from gaq.structure import MIN_DISTANCE
 
 
 class CalculatorPredictor:

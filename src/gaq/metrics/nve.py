@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from ase import units
-from ase.data import atomic_masses
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -95,7 +94,7 @@ def simulate_replicas(
     """
     check_settings(replicas, picoseconds, timestep_fs, temperature_K)
     steps, dt = max(round(1000.0 * picoseconds / timestep_fs), 2), timestep_fs * units.fs
-    masses = torch.from_numpy(atomic_masses[structure.species]).repeat(replicas)[:, None]
+    masses = torch.from_numpy(structure.atomic_masses).repeat(replicas)[:, None]
     neighbours = _Neighbours(structure, cutoff, replicas)
     x, v = _start(structure, replicas, temperature_K, seed)
     record = Record(masses, replicas, x, v, temperature_K)
@@ -122,7 +121,7 @@ def simulate_replicas(
 
 def thermal_velocities(structure: Structure, temperature_K: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw v_i ~ N(0, kT/m_i) and take out the motion of the whole; Å per ASE time, shape (N, 3)."""
-    masses = atomic_masses[structure.species][:, None]
+    masses = structure.atomic_masses[:, None]
     v = rng.standard_normal(structure.positions.shape) * np.sqrt(units.kB * temperature_K / masses)
     v -= (masses * v).sum(0) / masses.sum()
     if not any(structure.pbc):

@@ -4,6 +4,8 @@ Shapes: N atoms, E edges, F scalar channels, C vector channels, L degrees, M = (
 Atoms give values to edges by `index_select`: the derivative of indexing adds in an order that depends on threads.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -111,9 +113,7 @@ class AttentionBlock(nn.Module):
         width = scalars + 2 * self.gates + self.attention.filter_width
         self.filters = EdgeFilter(vectors, basis, hidden, heads, max_degree, width)
         self.by_degree = ByDegree(max_degree)
-        head_of = torch.cat([torch.arange(scalars) * heads // scalars,
-                             (torch.arange(vectors) * heads // vectors).repeat(2 * max_degree)])
-        self.register_buffer("of_head", functional.one_hot(head_of, heads).T.float(), persistent=False)
+        self.register_buffer("of_head", _membership(scalars, vectors, max_degree, heads), persistent=False)
 
     def forward(self, x: Tensor, v: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
         """Return updated scalars (N, F) and vectors (N, M, C)."""
@@ -130,6 +130,14 @@ class AttentionBlock(nn.Module):
         vectors = self.by_degree.scale(gates, geometry.harmonics[:, :, None])
         vectors = vectors + self.by_degree.scale(carried, frame.back(self.mix(rounded)).index_select(0, j))
         return x, v + geometry.sum_at_centers(vectors)
+
+
+@lru_cache(maxsize=8)
+def _membership(scalars: int, vectors: int, max_degree: int, heads: int) -> Tensor:
+    """Return 1 where a channel of a filter, (F + 2 L C), belongs to a head, shape (H, F + 2 L C); on the CPU."""
+    head_of = torch.cat([torch.arange(scalars, device="cpu") * heads // scalars,
+                         (torch.arange(vectors, device="cpu") * heads // vectors).repeat(2 * max_degree)])
+    return (head_of[:, None] == torch.arange(heads, device="cpu")).float().T
 
 
 class InteractionBlock(nn.Module):

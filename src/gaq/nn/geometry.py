@@ -11,7 +11,10 @@ from gaq.so3 import local_frames, wigner_d
 
 @dataclass(eq=False)
 class Geometry:
-    """Edges of a batch: i, j, envelope φ (E,), radial basis (E, K), directions r̂ (E, 3), harmonics Y (E, M)."""
+    """Edges of a batch: i, j, envelope φ (E,), radial basis (E, K), directions r̂ (E, 3), harmonics Y (E, M).
+
+    Weights of the frames (E,) and the repulsion of pairs of nuclei (E,), eV, are float64.
+    """
 
     atoms: int
     centers: Tensor
@@ -21,6 +24,7 @@ class Geometry:
     directions: Tensor
     harmonics: Tensor
     frame_weights: Tensor
+    repulsion: Tensor
 
     @cached_property
     def frames(self) -> Tensor:

@@ -25,13 +25,19 @@ from gaq.nn.geometry import Geometry
 from gaq.so3 import degree_slices
 
 
+def _initial(*shape: int, times: float = 1.0, over: float = 1.0) -> nn.Parameter:
+    """Return scaled normal random numbers; none on the "meta" device, where values are still to be loaded."""
+    empty = torch.empty(shape)
+    return nn.Parameter(empty if empty.is_meta else torch.randn(shape) * times / over)
+
+
 class Linear(nn.Module):
     """y = x Wᵀ + b on scalars; weight (out, in), x (..., in)."""
 
     def __init__(self, inputs: int, outputs: int, role: str, bias: bool = True, gain: float = 1.0) -> None:
         super().__init__()
         self.role = role
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) * (gain / math.sqrt(inputs)))
+        self.weight = _initial(outputs, inputs, times=gain / math.sqrt(inputs))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +52,7 @@ class VectorLinear(nn.Module):
         super().__init__()
         self.role = role
         self.slices = degree_slices(max_degree)
-        self.weight = nn.Parameter(torch.randn(max_degree, outputs, inputs) / math.sqrt(inputs))
+        self.weight = _initial(max_degree, outputs, inputs, over=math.sqrt(inputs))
 
     def forward(self, v: Tensor) -> Tensor:
         """Return shape (N, M, out)."""
@@ -64,7 +70,7 @@ class Embedding(nn.Module):
     def __init__(self, species: int, width: int, role: str = "first") -> None:
         super().__init__()
         self.role = role
-        self.weight = nn.Parameter(torch.randn(species, width))
+        self.weight = _initial(species, width)
 
     def forward(self, indices: Tensor) -> Tensor:
         """Return shape (N, width)."""

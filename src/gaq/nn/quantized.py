@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gaq.errors import ModelFileError
 from gaq.nn.geometry import Geometry
 from gaq.nn.leaves import Frame, mix_channels
 from gaq.quant.affine import codes
@@ -22,6 +23,8 @@ from gaq.quant.formats import IntFormat
 from gaq.quant.packing import pack, unpack
 from gaq.quant.vectors import VectorFormat
 from gaq.so3 import degree_slices
+
+LARGEST_STEP = 1e30  # of codes; the smallest is its inverse
 
 
 class LearnedScale(nn.Module):
@@ -48,6 +51,10 @@ class FixedScale(nn.Module):
     def forward(self) -> Tensor:
         """Return s."""
         return self.value
+
+    def check(self) -> None:
+        """Raise ModelFileError for a step that cannot be divided by."""
+        _check_steps(self.value)
 
 
 class FloatWeight(nn.Module):
@@ -84,19 +91,19 @@ class MasterWeight(nn.Module):
     def frozen(self, step: Tensor | None = None) -> "PackedWeight":
         """Return the deployed form."""
         whole, scale = self(step)
-        return PackedWeight(whole.detach(), scale.detach(), self.fmt)
+        return PackedWeight(pack(whole, self.fmt), scale, self.fmt, tuple(whole.shape))
 
 
 class PackedWeight(nn.Module):
-    """A weight as bytes at its bit width; the codes are unpacked once, when first used."""
+    """A weight of a shape as bytes at its bit width; the codes are unpacked once, when first used."""
 
     packed: Tensor
     scale: Tensor
 
-    def __init__(self, whole: Tensor, scale: Tensor, fmt: IntFormat) -> None:
+    def __init__(self, packed: Tensor, scale: Tensor, fmt: IntFormat, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.fmt, self.shape = fmt, tuple(whole.shape)
-        self.register_buffer("packed", pack(whole, fmt))
+        self.fmt, self.shape = fmt, shape
+        self.register_buffer("packed", packed)
         self.register_buffer("scale", scale.detach().clone())
         self._unpacked: Tensor | None = None
 
@@ -110,6 +117,11 @@ class PackedWeight(nn.Module):
     def frozen(self, step: Tensor | None = None) -> "PackedWeight":
         """Return itself."""
         return self
+
+    def check(self) -> None:
+        """Raise ModelFileError for codes outside of their format, or a step that cannot be divided by."""
+        _check_steps(self.scale)
+        self()
 
     def _load_from_state_dict(self, *arguments, **keywords) -> None:  # type: ignore[no-untyped-def]
         super()._load_from_state_dict(*arguments, **keywords)
@@ -247,7 +259,7 @@ class QuantizedVectors(nn.Module):
         self.scales = nn.ModuleList(scales)
         for index, table in enumerate(points):
             self.register_buffer(f"points{index + 1}", table)
-        self.register_buffer("rounding", torch.ones((), dtype=torch.bool), persistent=False)
+        self.register_buffer("rounding", torch.ones((), dtype=torch.bool, device="cpu"), persistent=False)
 
     @property
     def active(self) -> bool:
@@ -274,6 +286,13 @@ class QuantizedVectors(nn.Module):
         """Return the deployed form."""
         points = [getattr(self, f"points{degree}") for degree in range(1, len(self.formats) + 1)]
         return QuantizedVectors(self.role, self.formats, [FixedScale(s()) for s in self.scales], points)
+
+
+def _check_steps(steps: Tensor) -> None:
+    """Raise ModelFileError for steps by which products, quotients and squares may leave the range of float32."""
+    if not bool(((steps >= 1 / LARGEST_STEP) & (steps <= LARGEST_STEP)).all()):
+        raise ModelFileError(f"steps must be from {1 / LARGEST_STEP:.0e} to {LARGEST_STEP:.0e}; they go from "
+                             f"{float(steps.min()):.3g} to {float(steps.max()):.3g}")
 
 
 QUANTIZED = (QuantizedLinear, QuantizedVectorLinear, QuantizedEmbedding, QuantizedVectors)

@@ -30,6 +30,10 @@ class Coder(BaseModel):
         """Return the codebook, shape (points, 2·degree + 1), or None where there is none to keep."""
         return None
 
+    def points_shape(self, degree: int) -> tuple[int, int] | None:
+        """Return the shape of the codebook, or None where there is none to keep."""
+        return None
+
     def width(self, degree: int) -> int:
         """Return the bits stored for one direction."""
         raise NotImplementedError
@@ -151,6 +155,9 @@ class FixedCodebook(Codebook):
     def initial_points(self, v: Tensor, degree: int, seed: int) -> Tensor | None:
         return self.table().to(v)
 
+    def points_shape(self, degree: int) -> tuple[int, int] | None:
+        return len(self.table()), 3
+
     def width(self, degree: int) -> int:
         return (len(self.table()) - 1).bit_length()
 
@@ -219,6 +226,9 @@ class KMeansCodebook(Codebook):
         rows = v.detach().movedim(-2, -1).reshape(-1, v.shape[-2])
         size = rows.norm(dim=1, keepdim=True)
         return kmeans((rows / size)[size[:, 0] > 1e-6 * size.max()], self.points, seed).to(v)
+
+    def points_shape(self, degree: int) -> tuple[int, int] | None:
+        return self.points, 2 * degree + 1
 
     def width(self, degree: int) -> int:
         return (self.points - 1).bit_length()

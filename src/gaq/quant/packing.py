@@ -60,13 +60,14 @@ def unpack(data: Tensor, fmt: WholeNumbers, shape: tuple[int, ...]) -> Tensor:
     """
     count = math.prod(shape)
     _check_size(data, fmt, shape)
-    stream = np.unpackbits(data.detach().cpu().numpy(), bitorder="little", count=count * fmt.bits)
-    bits = np.zeros((count, 32), dtype=np.uint8)
-    bits[:, : fmt.bits] = stream.reshape(count, fmt.bits)
-    if fmt.qmin < 0:
-        bits[:, fmt.bits :] = bits[:, fmt.bits - 1 : fmt.bits]  # sign extension
-    words = np.packbits(bits, axis=1, bitorder="little").view("<i4")
-    codes = torch.from_numpy(words.astype(np.int32)).reshape(shape)
+    first = np.arange(count, dtype=np.int64) * fmt.bits  # bit at which each code begins
+    stream = np.concatenate([data.detach().cpu().numpy(), np.zeros(4, np.uint8)]).astype(np.uint32)
+    words = np.zeros(count, np.uint32)
+    for k in range(4):  # a code of up to 24 bits lies within four bytes
+        words |= stream[(first >> 3) + k] << np.uint32(8 * k)
+    words = (words >> (first & 7).astype(np.uint32)) << np.uint32(32 - fmt.bits)
+    whole = words.view(np.int32) >> (32 - fmt.bits) if fmt.qmin < 0 else words >> np.uint32(32 - fmt.bits)
+    codes = torch.from_numpy(whole.astype(np.int32)).reshape(shape)
     if count and int(codes.min()) < fmt.qmin:
         raise ModelFileError(f"packed codes hold {int(codes.min())}, below the smallest code {fmt.qmin} of {fmt!r}; "
                              "the data are damaged: get the file again")

@@ -69,6 +69,10 @@ class Components(BaseModel):
         """Return None: there is no codebook."""
         return None
 
+    def points_shape(self, degree: int) -> tuple[int, int] | None:
+        """Return None: there is no codebook."""
+        return None
+
     def bits_per_vector(self, degree: int) -> float:
         """Return the bits stored for one vector."""
         return float(self.bits * (2 * degree + 1))
@@ -151,6 +155,10 @@ class MDDQ(BaseModel):
     def initial_points(self, v: Tensor, degree: int, seed: int) -> Tensor | None:
         """Return the codebook for this degree, learned from `v` where it is a learned one, or None."""
         return self.direction.initial_points(v, degree, seed)
+
+    def points_shape(self, degree: int) -> tuple[int, int] | None:
+        """Return the shape of the codebook for this degree, or None where there is none to keep."""
+        return self.direction.points_shape(degree)
 
     def bits_per_vector(self, degree: int) -> float:
         """Return the bits stored for one vector: those of its magnitude and of its direction."""

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from gaq.errors import DataError
+from gaq.reading import read_text
 from gaq.report.results import FORMAT, FORMAT_VERSION, Count, Label, Number, Part, Results, Trajectory
 
 
@@ -113,14 +114,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
     Raises:
         DataError: the file is missing, truncated, not JSON, not a results file, or newer than this program.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        if isinstance(error, UnicodeDecodeError):
-            raise DataError(f"results {path} are not text: give the JSON file that `gaq evaluate --json` wrote, "
-                            "not a model or a data file") from error
-        raise DataError(f"cannot read results {path}: {getattr(error, 'strerror', None) or error}; "
-                        "write them with `gaq evaluate --json PATH`") from error
+    text = read_text(path, DataError, "give the JSON file that `gaq evaluate --json PATH` or another command wrote")
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -138,6 +138,7 @@ def summary_columns(models: Sequence[Model]) -> list[Column]:
         column("Forces", "÷ FP32", "",
                lambda m: number(ratio(m.forces_mae_meV_A, full.forces_mae_meV_A if full else None)),
                "MAE relative to the full-precision row", False),
+        column("Stress", "MAE", "meV/Å³", lambda m: number(m.stress_mae_meV_A3), "mean absolute error of the stress"),
         column(LEE, "mean", "meV/Å", lambda m: number(_lee(m).mean),
                "mean change of the forces when the molecule is turned; 0 is ideal"),
         column(LEE, "95 % CI", "meV/Å", lambda m: interval(*_lee(m).ci95),

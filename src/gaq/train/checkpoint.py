@@ -29,6 +29,8 @@ class Progress:
         seconds: time spent on steps and validations so far.
         preparation: time spent before, on compiling and timing the step.
         frames_per_second: training frames per second, "eager" and "compiled", as timed before.
+        minutes: the time budget that `steps` came from, if it did.
+        released: whether vector features are rounded, too.
     """
 
     steps: int
@@ -42,6 +44,8 @@ class Progress:
     recent: list[float] = field(default_factory=list)
     preparation: float = 0.0
     frames_per_second: dict[str, float] = field(default_factory=dict)
+    minutes: float | None = None
+    released: bool = False
 
 
 class State:
@@ -89,13 +93,8 @@ class State:
         Raises:
             ModelFileError: the file is damaged, or belongs to another configuration.
         """
-        try:
-            with safe_open(path, framework="pt") as source:
-                header = json.loads((source.metadata() or {})["gaq-checkpoint"])
-                tensors = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118 - not a mapping
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise ModelFileError(f"{path} is not a whole checkpoint ({error}); remove it to start again") from error
-        if header["identity"] != identity:
+        header, tensors = _read(path)
+        if header.get("identity") != identity:
             raise ModelFileError(f"{path} belongs to another configuration or other data; "
                                  "resume with the ones it was started with, or choose another output folder")
         with torch.no_grad():
@@ -107,4 +106,34 @@ class State:
                            if f"optimizer.{key}.{name}" in tensors}
                 if moments:
                     self.optimizer.state[p] = {key: t.to(p.device) if key != "step" else t for key, t in moments.items()}
+        return _progress(path, header)
+
+
+def peek(path: Path) -> Progress:
+    """Return where the run of a checkpoint stands.
+
+    Raises:
+        ModelFileError: the file is damaged.
+    """
+    header, _ = _read(path, tensors=False)
+    return _progress(path, header)
+
+
+def _read(path: Path, tensors: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as source:
+            header = dict(json.loads((source.metadata() or {})["gaq-checkpoint"]))
+            return header, {name: source.get_tensor(name) for name in source.keys() if tensors}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _progress(path: Path, header: dict[str, Any]) -> Progress:
+    try:
         return Progress(**header["progress"])
+    except (KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ModelFileError:
+    return ModelFileError(f"{path} is not a whole checkpoint ({error}); remove it to start again")

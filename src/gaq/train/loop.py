@@ -1,28 +1,27 @@
 """The training loop, for float models and for quantization-aware training alike."""
 
-import csv
-import io
 import math
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from gaq.errors import GaqError, Interrupted
-from gaq.files import write_atomically
+from gaq.errors import ConfigError, GaqError, Interrupted
+from gaq.files import locked
 from gaq.graph import Graph
+from gaq.interrupts import HeldInterrupts, interrupt
 from gaq.metrics.accuracy import accuracy
+from gaq.metrics.stresses import stress_accuracy
 from gaq.nn.model import Transformer
 from gaq.recipe import Schedule
-from gaq.train.batches import Batches
+from gaq.train.batches import Batches, completed
 from gaq.train.checkpoint import Progress, State
 from gaq.train.config import Optimization
+from gaq.train.log import RunLog
 from gaq.train.loss import loss_weights
 from gaq.train.step import CompiledStep, EagerStep, fits, seconds_per_step
 from gaq.train.workers import ALONE, Workers
@@ -61,11 +60,13 @@ class Loop:
 
     def __post_init__(self) -> None:
         s = self.settings
-        self.batches = Batches(self.train, s.batch_size, s.seed, self.workers, bool(self.schedule.lee_weight))
-        weights = loss_weights(s.energy_weight, s.forces_weight, self.schedule.lee_weight, self.model.energy_scale)
+        self.batches = Batches(completed(self.train, stress=s.stress_weight > 0), s.batch_size, s.seed, self.workers,
+                               bool(self.schedule.lee_weight))
+        weights = loss_weights(s.energy_weight, s.forces_weight, self.schedule.lee_weight, self.model.energy_scale,
+                               s.stress_weight)
         self.gradients: EagerStep | CompiledStep = EagerStep(self.model, weights)
         if self._pays():
-            self.gradients = CompiledStep(self.model, weights, self.train,
+            self.gradients = CompiledStep(self.model, weights, self.batches.graphs,
                                           len(self.workers.share(range(self.batches.batch_size))))
         self.optimizer = _adamw(self.model, s)
         self.state = State(self.model, self.optimizer, s.ema)
@@ -75,40 +76,49 @@ class Loop:
         """Train, and leave the best weights in the model.
 
         Raises:
-            Interrupted: Ctrl-C; the checkpoint holds everything.
+            Interrupted: Ctrl-C or SIGTERM; the checkpoint holds everything.
+            OutputError: another process trains in the folder.
+            ConfigError: fewer steps are asked for than a resumed run has taken.
             GaqError: the loss is no longer finite.
         """
-        if resume and self.checkpoint and self.checkpoint.exists():
-            progress = self.state.load(self.checkpoint, self.identity)
-        else:
-            progress = self._begin()
-        writer = _tensorboard(self.folder if self.workers.writes else None)
-        started = time.perf_counter() - progress.seconds
-        interrupts = HeldInterrupts()
-        try:
-            with interrupts:
-                while progress.step < progress.steps and not self._is_stale(progress):
-                    self._step(progress)
-                    progress.seconds = time.perf_counter() - started
-                    self._settle(progress)
-                    if progress.step % self.settings.validate_every == 0 or progress.step == progress.steps:
-                        self._validate(progress, writer)
-                    if progress.step % self.settings.checkpoint_every == 0:
+        with locked(self.checkpoint) if self.checkpoint and self.workers.writes else nullcontext():
+            found = resume and self.checkpoint is not None and self.checkpoint.exists()
+            progress = self._resumed() if found else self._begin()
+            log = RunLog(self.folder if self.workers.writes else None, progress.history)
+            with HeldInterrupts() as interrupts:
+                try:
+                    self._advance(progress, log, interrupts)
+                    self._save(progress)
+                    self._heed(interrupts)
+                except KeyboardInterrupt as cause:
+                    if not interrupts.broke_in:  # else half a step may be taken, and the last checkpoint is what counts
                         self._save(progress)
-                    self.watch(progress)
-                    interrupts.release()
-        except KeyboardInterrupt:
-            if interrupts.pressed < 2:  # else it broke into a step, and the last checkpoint is what counts
-                self._save(progress)
-            where = f"saved in {self.checkpoint}; go on with --resume" if self.checkpoint else "nothing was saved"
-            raise Interrupted(f"stopped at step {progress.step} of {progress.steps}; {where}") from None
-        finally:
-            if writer is not None:
-                writer.close()
-        self._save(progress)
+                    where = f"saved in {self.checkpoint}; go on with --resume" if self.checkpoint else "nothing was saved"
+                    raise Interrupted(cause, f"at step {progress.step} of {progress.steps}; {where}") from None
+                finally:
+                    log.close()
         self.state.swap(self.state.best)
         release_vectors(self.model, True)
         return progress
+
+    def _advance(self, progress: Progress, log: RunLog, interrupts: HeldInterrupts) -> None:
+        started = time.perf_counter() - progress.seconds
+        while progress.step < progress.steps and not self._is_stale(progress):
+            self._step(progress)
+            progress.seconds = time.perf_counter() - started
+            self._settle(progress)
+            if progress.step % self.settings.validate_every == 0 or progress.step == progress.steps:
+                self._validate(progress, log)
+            if progress.step % self.settings.checkpoint_every == 0:
+                self._save(progress)
+            self.watch(progress)
+            self._heed(interrupts)
+
+    def _heed(self, interrupts: HeldInterrupts) -> None:
+        """Stop where any of the processes got a signal: all of them at the same step."""
+        received = self.workers.largest(interrupts.received)
+        if received:
+            raise interrupt(received)
 
     def _step(self, progress: Progress) -> None:
         s, step = self.settings, progress.step
@@ -136,40 +146,42 @@ class Loop:
         s = self.settings
         if s.compile == "auto":
             long = (s.steps or 0) >= COMPILED_STEPS or (s.minutes or 0) >= COMPILED_MINUTES
-            return long and fits(self.train) and not self.schedule.protection and shutil.which("c++") is not None
+            return long and fits(self.batches.graphs) and not self.schedule.protection and shutil.which("c++") is not None
         return s.compile == "always"
 
     def _is_stale(self, progress: Progress) -> bool:
         return self.settings.patience is not None and progress.stale >= self.settings.patience
 
     def _vectors_released(self, progress: Progress) -> bool:
-        return progress.step >= self.schedule.scalars_only * progress.steps
+        """Whether vectors are rounded, too; once they are, a longer run does not take that back."""
+        progress.released = progress.released or progress.step >= self.schedule.scalars_only * progress.steps
+        return progress.released
 
-    def _validate(self, progress: Progress, writer: Any) -> None:
+    def _validate(self, progress: Progress, log: RunLog) -> None:
         release_vectors(self.model, True)
         self.model.eval()
         self.state.swap(self.state.average)
-        found = accuracy(self.model, self.validation, batch_size=max(self.settings.batch_size, 16))
+        s, size = self.settings, max(self.settings.batch_size, 16)
+        found = accuracy(self.model, self.validation, batch_size=size)
+        stress = stress_accuracy(self.model, self.validation, batch_size=size) if s.stress_weight else None
         self.state.swap(self.state.average)
-        energy, forces = found.energy_mae or 0.0, found.forces_mae or 0.0
-        score = energy * self.settings.energy_weight + forces * self.settings.forces_weight
+        score = (found.energy_mae or 0.0) * s.energy_weight + (found.forces_mae or 0.0) * s.forces_weight
+        if stress is not None:
+            score += stress.virial_mae * s.stress_weight
         progress.stale += 1
         if score < progress.best or progress.best_step == 0:
             progress.best, progress.best_step, progress.stale = score, progress.step, 0
             self.state.keep_best()
         row = {"step": progress.step, "phase": "all" if self._vectors_released(progress) else "scalars only",
                "train_loss": sum(progress.recent) / max(len(progress.recent), 1),
-               "energy_mae_meV": energy * 1e3,
+               "energy_mae_meV": None if found.energy_mae is None else found.energy_mae * 1e3,
                "forces_mae_meV_A": None if found.forces_mae is None else found.forces_mae * 1e3,
                "seconds": round(progress.seconds, 1)}
+        if stress is not None:
+            row["stress_mae_meV_A3"] = stress.mae_meV_A3
         progress.recent.clear()
         progress.history.append(row)
-        if writer is not None:
-            for key in ("train_loss", "energy_mae_meV", "forces_mae_meV_A"):
-                if row[key] is not None:
-                    writer.add_scalar(key, row[key], progress.step)
-        if self.folder and self.workers.writes:
-            write_atomically(self.folder / "log.csv", _csv(progress.history))
+        log.update(progress.history)
 
     def _save(self, progress: Progress) -> None:
         if self.checkpoint and self.workers.writes:
@@ -182,6 +194,21 @@ class Loop:
             progress.settled = True
             if self.settings.minutes:
                 progress.steps = max(self.workers.agree(int(progress.step * budget / progress.seconds)), progress.step, 1)
+
+    def _resumed(self) -> Progress:
+        """Read the checkpoint; where another length is asked for, the run goes on on the schedule of that length."""
+        assert self.checkpoint is not None
+        progress, s = self.state.load(self.checkpoint, self.identity), self.settings
+        wanted = s.steps or progress.steps
+        if s.minutes and s.minutes != progress.minutes and progress.step:
+            wanted = int(progress.step * (60 * s.minutes - progress.preparation) / progress.seconds)
+        if wanted < progress.step:
+            raise ConfigError(f"the run in {self.folder} has taken {progress.step} steps ({progress.seconds / 60:.3g} "
+                              "minutes); to extend it, give more than that, or choose another folder")
+        if wanted != progress.steps:
+            progress.steps, progress.settled, progress.stale = wanted, True, 0
+        progress.minutes = s.minutes
+        return progress
 
     def _begin(self) -> Progress:
         """Plan the run: compile the step, and turn a time budget into steps by the rate of a few of them."""
@@ -198,35 +225,7 @@ class Loop:
         rates["compiled" if rates else "eager"] = frames / typical
         spent = time.perf_counter() - begun
         steps = steps or max(int((60 * (minutes or 0.0) - spent) / (1.05 * typical)), 1)  # 5 % for the optimizer
-        return Progress(steps=self.workers.agree(steps), preparation=spent, frames_per_second=rates)
-
-
-class HeldInterrupts:
-    """Holds Ctrl-C back until a step is whole, for no checkpoint could hold half of one; a second Ctrl-C breaks in."""
-
-    def __init__(self) -> None:
-        self.pressed = 0
-        self.holding = False
-
-    def __enter__(self) -> None:
-        self.holding = (threading.current_thread() is threading.main_thread()
-                        and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
-        if self.holding:
-            signal.signal(signal.SIGINT, self._press)
-
-    def __exit__(self, *details: object) -> None:
-        if self.holding:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def release(self) -> None:
-        """Raise the interrupt that was held back."""
-        if self.pressed:
-            raise KeyboardInterrupt
-
-    def _press(self, number: int, frame: object) -> None:
-        self.pressed += 1
-        if self.pressed > 1:
-            raise KeyboardInterrupt
+        return Progress(steps=self.workers.agree(steps), minutes=minutes, preparation=spent, frames_per_second=rates)
 
 
 def rate_at(step: int, steps: int, warmup: int, final: float) -> float:
@@ -244,21 +243,3 @@ def _adamw(model: Transformer, s: Optimization) -> torch.optim.AdamW:
     others = [p for name, p in parameters.items() if p.dim() < 2 or name.endswith("logarithm")]
     return torch.optim.AdamW([{"params": matrices, "weight_decay": s.weight_decay},
                               {"params": others, "weight_decay": 0.0}], lr=s.learning_rate, betas=(0.9, 0.99))
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _tensorboard(folder: Path | None) -> Any:
-    if folder is None:
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder))

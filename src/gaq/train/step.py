@@ -13,11 +13,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from gaq.errors import ConfigError
 from gaq.graph import Graph, Prediction
 from gaq.nn.model import Transformer
-from gaq.train.batches import Batch
+from gaq.train.batches import LABELS, Batch
 from gaq.train.loss import loss
 
 ROUND = 128  # edges are padded to a multiple of this: splits of one molecule often share a compiled function
-TENSORS = ("species", "positions", "centers", "neighbours", "shifts", "cell", "batch", "energy", "forces")
+TENSORS = ("species", "positions", "centers", "neighbours", "shifts", "cell", "batch", *LABELS, "weights")
 
 
 class EagerStep:
@@ -59,7 +59,7 @@ class CompiledStep:
     def __init__(self, model: Transformer, weights: Tensor, graphs: Sequence[Graph], batch_size: int,
                  backend: str = "inductor") -> None:
         if not fits(graphs):
-            raise ConfigError("a compiled step needs frames of one number of atoms, with an energy each; "
+            raise ConfigError("a compiled step needs frames of one number of atoms, with the same labels; "
                               "set optimization.compile to never")
         self.model, self.weights, self.backend = model, weights, backend
         largest = sorted(len(g.centers) for g in graphs)[-batch_size:]
@@ -73,9 +73,12 @@ class CompiledStep:
         whole = padded(batch.graph, self.edges, self.model.config.cutoff)
         tensors = [self.weights, *(getattr(whole, name) for name in self.given)]
         tensors += [] if batch.rotation is None else [batch.rotation]
-        inputs = [*(p.detach() for p in parameters), *self.model.buffers(), *tensors]
+        kept = [*(p.detach() for p in parameters), *self.model.buffers()]
+        inputs = [*kept, *tensors]
         if self._compiled is None:
             self._compiled = self._compile(batch, inputs, len(parameters))
+            if self.weights.is_cuda:
+                self._compiled = Recorded(self._compiled, inputs, len(kept))
         with torch.no_grad():
             value, *gradients = self._compiled(*inputs)
         for p, gradient in zip(parameters, gradients, strict=True):
@@ -104,8 +107,8 @@ class CompiledStep:
         batch = replace(batch, graph=Graph(**dict(zip(self.given, values, strict=True))),
                         rotation=rotation[0] if rotation else None)
 
-        def model(graph: Graph, differentiable: bool) -> Prediction:
-            return functional_call(self.model, state, (graph,), {"differentiable": differentiable})
+        def model(graph: Graph, **options: bool) -> Prediction:
+            return functional_call(self.model, state, (graph,), options)
 
         with torch.enable_grad():
             value = loss(model, batch, weights)
@@ -113,19 +116,52 @@ class CompiledStep:
         return (value.detach(), *found)
 
 
+class Recorded:
+    """A function of fixed shapes recorded as one CUDA graph, which is launched as a whole: hundreds of small kernels cost
+    the processor a microsecond or two each, and a step on small molecules is made of nothing else.
+
+    Args:
+        function: of CUDA tensors.
+        inputs: of one call.
+        kept: the first so many inputs stay where they are from call to call (weights); the others are copied.
+    """
+
+    def __init__(self, function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], kept: int) -> None:
+        self.inputs = [*inputs[:kept], *(t.clone() for t in inputs[kept:])]
+        self.kept = kept
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside), torch.no_grad():  # kernels are chosen and loaded before anything is recorded
+            for _ in range(3):
+                function(*self.inputs)
+        torch.cuda.current_stream().wait_stream(aside)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph), torch.no_grad():
+            self.outputs = function(*self.inputs)
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs, which the next call overwrites."""
+        for here, given in zip(self.inputs[self.kept :], inputs[self.kept :], strict=True):
+            here.copy_(given, non_blocking=True)
+        self.graph.replay()
+        return self.outputs
+
+
 def fits(graphs: Sequence[Graph]) -> bool:
     """Return whether a step on these graphs can have one shape."""
-    return len({(len(g.species), g.forces is None, g.energy is None) for g in graphs}) == 1
+    return len({(len(g.species), *(getattr(g, name) is None for name in (*LABELS, "weights"))) for g in graphs}) == 1
 
 
 def padded(graph: Graph, edges: int, cutoff: float) -> Graph:
     """Return the graph with edges from the first atom to itself, at the distance of the cutoff, up to a fixed number."""
     missing = edges - len(graph.centers)
-    cell, zeros = graph.cell, graph.centers.new_zeros(missing)
+    cell, zeros = graph.cell.clone(), graph.centers.new_zeros(missing)
     if not bool(cell[0].any()):  # a molecule: its cell is free to choose, for all its shifts are zero
-        cell = cell.clone()
         cell[0] = torch.eye(3, dtype=cell.dtype, device=cell.device)
-    along = cutoff * torch.linalg.inv(cell[0])[0]
+    lengths = cell[0].norm(dim=1)
+    axis = int(lengths.argmax())  # periodic, for the others are zero
+    along = torch.zeros_like(lengths)
+    along[axis] = cutoff / lengths[axis]
     return replace(graph, centers=torch.cat([graph.centers, zeros]), neighbours=torch.cat([graph.neighbours, zeros]),
                    shifts=torch.cat([graph.shifts, along.expand(missing, 3)]), cell=cell)
 

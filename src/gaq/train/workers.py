@@ -62,13 +62,26 @@ class Workers:
             gradient.copy_(part.view_as(gradient))
         return flat[0]
 
+    def largest(self, value: int) -> int:
+        """Return the largest value of all processes."""
+        if self.count == 1:
+            return value
+        found = _message(value)
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        return int(found)
+
     def agree(self, value: int) -> int:
         """Return what the first process says."""
         if self.count == 1:
             return value
-        said = torch.tensor([value])
+        said = _message(value)
         distributed.broadcast(said, 0)
         return int(said)
+
+
+def _message(value: int) -> Tensor:
+    """Return a number where the processes can exchange it: NCCL knows no CPU."""
+    return torch.tensor([value], device="cuda" if distributed.get_backend() == "nccl" else "cpu")
 
 
 ALONE = Workers()

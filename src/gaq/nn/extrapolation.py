@@ -1,0 +1,170 @@
+"""What a model does where training saw nothing: nuclei repel each other, and the network is asked and believed no further.
+
+A model keeps the shortest distance of each pair of species in its training data. Somewhat below it the network sees a
+distance that bends smoothly to a constant, while the screened repulsion of the nuclei is switched on. It also keeps the
+range of what the network said of atoms of each species, and what goes far beyond that levels off. Within these bounds
+nothing happens, to the last bit.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from ase.data import covalent_radii
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gaq.errors import ModelFileError
+from gaq.graph import Graph
+
+ONSET = 0.95  # of the shortest distance seen: frames that were held out come a little closer than those of training
+INNER, LEAST, NARROWEST = 0.75, 0.5, 0.9  # r_in ÷ r_on; Å, r_in from there if r_on allows; the largest r_in ÷ r_on
+BONDED, LEAST_BONDED = 0.75, 0.6  # of the sum of covalent radii; Å: inside of every bond, H-H and N≡N included
+UNKNOWN = 0.0  # in place of a shortest distance: a model from before they were kept
+COULOMB, BOHR = 14.399645, 0.529177211  # e²/(4πε₀) in eV Å; Å
+SCREENING = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
+SCREENING_LENGTH, SCREENING_POWER = 0.88534, 0.23
+BELOW, ABOVE = 0.5, 5.0  # least width of a network's outputs beyond those of training, without unit, that pass as they are
+FAR = 1e300  # a bound that no float32 reaches
+
+
+def shortest_distances(graphs: Iterable[Graph], species: Sequence[int], cutoff: float) -> Tensor:
+    """Return the shortest distance of each pair of species in graphs, Å, symmetric, float64, shape (S, S).
+
+    Pairs that never come within the cutoff get the cutoff: nobody saw them closer.
+    """
+    count = len(species)
+    index_of = torch.full((max(species) + 1,), -1, dtype=torch.int64)
+    index_of[list(species)] = torch.arange(count)
+    found = torch.full((count * count,), float(cutoff), dtype=torch.float64)
+    for graph in graphs:
+        index = index_of[graph.species.cpu()]
+        pair = index[graph.centers.cpu()] * count + index[graph.neighbours.cpu()]
+        found.scatter_reduce_(0, pair, edge_distances(graph).cpu(), "amin")
+    square = found.reshape(count, count)
+    return torch.minimum(square, square.T)
+
+
+def edge_distances(graph: Graph) -> Tensor:
+    """Return the length of each edge, Å, shape (E,)."""
+    moved = torch.einsum("ev,eva->ea", graph.shifts, graph.cell[graph.batch[graph.centers]])
+    return torch.linalg.vector_norm(graph.positions[graph.neighbours] - graph.positions[graph.centers] + moved, dim=-1)
+
+
+def check_training_range(closest: Tensor, energy_range: Tensor, cutoff: float) -> None:
+    """Refuse what cannot have been seen in training.
+
+    Raises:
+        ModelFileError: shortest distances that are not symmetric, or not from 0 (not known) to the cutoff; a range of
+            energies that is not finite, or begins above its end.
+    """
+    if not torch.equal(closest, closest.T) or not bool(((closest >= 0) & (closest <= cutoff)).all()):
+        raise ModelFileError(f"closest must be symmetric distances from 0 (not known) to the cutoff, {cutoff:g} Å")
+    if not bool(torch.isfinite(energy_range).all() & (energy_range[:, 0] <= energy_range[:, 1]).all()):
+        raise ModelFileError("energy_range must be finite numbers, the least before the largest")
+
+
+def pair_table(closest: Tensor, species: Sequence[int], cutoff: float) -> Tensor:
+    """Return r_on and r_in (Å), k Z_i Z_j (eV Å) and 1/a (1/Å) of each pair of species, float64, shape (4, S, S).
+
+        r_on = 0.95 closest,   r_in = 0.75 r_on, but at least 0.5 Å and at most 0.9 r_on,
+        a = 0.88534 a₀ / (Z_i^0.23 + Z_j^0.23)
+
+    In place of `closest` stands the sum of the covalent radii for a pair that training never saw within the cutoff, and
+    0.75 of it, at least 0.6 Å, for a model that does not know what was seen.
+
+    Args:
+        closest: Å, shape (S, S), as `shortest_distances` returns it; 0 where it is not known.
+        species: atomic numbers.
+        cutoff: Å.
+    """
+    radii = torch.tensor([float(covalent_radii[z]) for z in species], dtype=torch.float64, device=closest.device)
+    charges = torch.tensor(list(species), dtype=torch.float64, device=closest.device)
+    bond = radii[:, None] + radii
+    distance = torch.where(closest > UNKNOWN, closest, (BONDED * bond).clamp_min(LEAST_BONDED))
+    on = ONSET * torch.where(closest < cutoff, distance, bond).clamp_max(cutoff)
+    inner = torch.minimum((INNER * on).clamp_min(LEAST), NARROWEST * on)
+    powers = charges**SCREENING_POWER
+    return torch.stack([on, inner, COULOMB * (charges[:, None] * charges),
+                        (powers[:, None] + powers) / (SCREENING_LENGTH * BOHR)])
+
+
+def nearest_known(closest: Tensor, species: Sequence[int], cutoff: float) -> NDArray[np.float64]:
+    """Return the distance below which a pair of atomic numbers was not seen, Å, shape (largest + 1, largest + 1).
+
+    It is r_on; and 0.95 of the cutoff for a pair that training never saw within the cutoff. Arguments as for `pair_table`.
+    """
+    known = torch.where(closest < cutoff, pair_table(closest, species, cutoff)[0], ONSET * cutoff)
+    whole = np.zeros((max(species) + 1,) * 2)
+    whole[np.ix_(species, species)] = known.cpu().numpy()
+    return whole
+
+
+def seen_distances(distances: Tensor, on: Tensor, inner: Tensor) -> Tensor:
+    """Return the distances that the network sees, Å: r itself from r_on, and a constant up to r_in, joined in C³.
+
+        r̃ = ½(r_on + r_in) + (r_on - r_in) t⁴ (5/2 - 3 t + t²),   t = (r - r_in)/(r_on - r_in) in [0, 1],
+
+    whose slope is the step t³ (10 - 15 t + 6 t²).
+    """
+    width = on - inner
+    t = ((distances - inner) / width).clamp(0, 1)
+    bent = 0.5 * (on + inner) + width * t**4 * (2.5 - t * (3 - t))
+    return torch.where(distances < on, bent, distances)
+
+
+def repulsion(distances: Tensor, on: Tensor, inner: Tensor, strength: Tensor, rate: Tensor) -> Tensor:
+    """Return the energy of each pair of nuclei, eV: universal screening, switched off smoothly (C²) from r_in to r_on.
+
+        V = (1 - t³ (10 - 15 t + 6 t²)) k Z_i Z_j / r · Σ_m c_m exp(-b_m r / a)
+
+    | symbol       | argument       | meaning                                    |
+    |--------------|----------------|--------------------------------------------|
+    | r            | distances      | Å, shape (E,)                              |
+    | r_on, r_in   | on, inner      | Å; zero from r_on, whole up to r_in        |
+    | k Z_i Z_j    | strength       | eV Å                                       |
+    | 1/a          | rate           | 1/Å                                        |
+    | c_m, b_m     | SCREENING      | of the universal potential                 |
+
+    Source: Ziegler, Biersack and Littmark, The Stopping and Range of Ions in Solids, Pergamon (1985).
+    """
+    t = ((distances - inner) / (on - inner)).clamp(0, 1)
+    off = 1 - t**3 * (10 - t * (15 - 6 * t))
+    reduced = distances * rate
+    screening = sum(c * torch.exp(-b * reduced) for c, b in SCREENING)
+    return off * strength / distances * screening
+
+
+def energy_bounds(energy_range: Tensor) -> Tensor:
+    """Return where the outputs of a network begin to level off: lower bound and width, upper bound and width, (4, S).
+
+    A width is that of the range seen in training, or `BELOW` and `ABOVE` where that is more: an energy that is wrong by
+    being too low pulls atoms in. The bounds are as far beyond the range.
+
+    Args:
+        energy_range: least and largest output for each species, shape (S, 2); both 0 where it is not known.
+    """
+    low, high = energy_range.unbind(-1)
+    known = energy_range.ne(0).any(-1)
+    below, above = ((high - low).clamp_min(least) for least in (BELOW, ABOVE))
+    return torch.stack([torch.where(known, low - below, -FAR), below, torch.where(known, high + above, FAR), above])
+
+
+def levelled(outputs: Tensor, low: Tensor, below: Tensor, high: Tensor, above: Tensor) -> Tensor:
+    """Return x itself within the bounds, and what levels off beyond them, in C³, at one more width.
+
+        x > b:   b + 2 w (t - t⁴ (5/2 - 3 t + t²)),   t = (x - b) / 2w in [0, 1],
+
+    with the upper bound b and width w, and likewise below. What is not finite stays so.
+
+    Args:
+        outputs: x of each atom, shape (N,), float64.
+        low, below, high, above: as `energy_bounds` returns them, of each atom.
+    """
+    def rise(beyond: Tensor, width: Tensor) -> Tensor:
+        t = (beyond / (2 * width)).clamp(0, 1)
+        return 2 * width * (t - t**4 * (2.5 - t * (3 - t)))
+
+    bounded = torch.where(outputs > high, high + rise(outputs - high, above), low - rise(low - outputs, below))
+    inside = ((outputs >= low) & (outputs <= high)) | ~torch.isfinite(outputs)
+    return torch.where(inside, outputs, bounded)

@@ -140,7 +140,7 @@ def test_the_engine_measures_what_pytorch_measures(recipe):
     smooth = recipe in ("fp32", "w4")
     for key in ("energy_mae_meV", "energy_mae_meV_atom", "forces_mae_meV_A", "forces_rmse_meV_A"):
         assert engine[key] == pytest.approx(torch_[key], rel=1e-3 if smooth else 0.05)
-    assert {e["quantizer"]: pytest.approx(e["clipped"], abs=0.01) for e in torch_["saturation"]} == {
+    assert {e["quantizer"]: pytest.approx(e["clipped"], abs=0.05) for e in torch_["saturation"]} == {
         e["quantizer"]: e["clipped"] for e in engine["saturation"]}
     assert [e["quantizer"] for e in engine["lee_by_layer"]] == [e["quantizer"] for e in torch_["lee_by_layer"]]
     if smooth:

@@ -55,7 +55,7 @@ def audit(
     """
     from gaq.audit import audit as measure
     from gaq.data import KeyMap, load_frames
-    from gaq.files import sha256, write_atomically
+    from gaq.files import write_atomically
 
     if (model is None) == (calculator is None):
         raise ConfigError("an audit needs either a MODEL file or --calculator module:factory, and not both")
@@ -79,12 +79,19 @@ def audit(
         write_atomically(out, json.dumps(result, allow_nan=False))
         show(f"wrote {out}")
     if write and model is not None:
-        stored = options.load_model(model, "cpu")
-        if sha256(model) != identity["model_sha256"]:
-            raise OutputError(f"{model} has changed while it was audited, so that nothing was stored in it; audit it again")
-        stored.provenance["audit"] = result
-        stored.save(model)
-        show(f"stored in {model}")
+        _store(model, result)
+
+
+def _store(model: Path, result: dict[str, Any]) -> None:
+    """Keep the result in the file of the model that it is about."""
+    from gaq.files import sha256
+
+    stored = options.load_model(model, "cpu")
+    if sha256(model) != result["model_sha256"]:
+        raise OutputError(f"{model} has changed while it was audited, so that nothing was stored in it; audit it again")
+    stored.provenance["audit"] = result
+    stored.save(model)
+    show(f"stored in {model}")
 
 
 def _check_unaudited(model: Path, subject: "Predictor", overwrite: bool) -> None:

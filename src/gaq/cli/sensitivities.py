@@ -72,17 +72,15 @@ def sensitivity(
     chosen = load_recipe(recipe).with_overrides(changes or [])
     plan = Plan(frames, rotations, jacobian_frames=jacobian_frames, picoseconds=picoseconds, replicas=replicas, seed=seed)
     budget = None if forces is antisymmetry is stored is None else Budget(forces, antisymmetry, stored)
-    plan = plan if budget is None else budget.planned(plan)
     _check_recipe(out, budget)
     options.check_outputs([out, file, plot], overwrite, [model, data, recipe])
     options.use_threads(threads)
     original = options.load_model(model, device)
     structures = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
     with meter(f"sensitivity of {chosen.name}", MODELS, "calibrating") as told:
-        report = measure(original, chosen, structures, plan, progress=told)
+        report = measure(original, chosen, structures, budget.planned(plan) if budget else plan, progress=told)
     show(_table(report))
-    if plot is not None:
-        _write(plot, _drawn(report))
+    _write(plot, _drawn(report) if plot else "")
     result = {"model": str(model), **report.as_json(), "allocation": None}
     _write(file, json.dumps(result, allow_nan=False))
     if budget is not None:

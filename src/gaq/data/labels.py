@@ -68,7 +68,7 @@ def _complain_of_absence(frames: Sequence[Atoms], label: str, key: str, source: 
     known = sorted(_places(frames[number], label).keys() - {"numbers", "positions"})
     raise DataError(f"{source}, frame {number} has no {label} called {key!r}; it has "
                     f"{', '.join(known)[:SHOWN] or 'no such values'}"
-                    f"{did_you_mean(key, known)}; give the right name as --{label}-key")
+                    f"{did_you_mean(key, known)}; give the right name as {label}_key")
 
 
 def _numbers(what: str, value: Any, key: str, source: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from gaq.metrics import nve
 from gaq.recipe import RECIPES
 from gaq.structure import Structure
 
+pytestmark = pytest.mark.filterwarnings("ignore::gaq.errors.ExtrapolationWarning")  # random clusters are crowded
 FS = units.fs
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 import gaq
-from gaq.data.label import structure_from
+from gaq.data.structures import structure_from
 
 MODEL = Path(__file__).parents[1] / "models" / "ethanol-gfn2-fp32.safetensors"
 

@@ -155,7 +155,8 @@ def test_a_file_of_version_1_knows_no_training_range(saved: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("closest", -1.0), ("closest", np.nan), ("closest", 9.0), ("energy_range", np.inf)])
+    ("closest", -1.0), ("closest", 1e-300), ("closest", 0.04), ("closest", np.nan), ("closest", 9.0),
+    ("energy_range", np.inf)])
 def test_a_training_range_that_is_none_is_refused(saved: Path, tmp_path: Path, name: str, value: float) -> None:
     header, state = contents(saved)
     state[name][0, 0] = value

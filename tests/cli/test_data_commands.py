@@ -21,7 +21,7 @@ def test_data_are_described(frames):
 
 def test_data_without_labels_are_described(tmp_path):
     (tmp_path / "bare.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.74\n")
-    assert "--energy-key" in one_error(invoke("data", "info", tmp_path / "bare.xyz"))
+    assert "energy_key" in one_error(invoke("data", "info", tmp_path / "bare.xyz"))
     shown = invoke("data", "info", tmp_path / "bare.xyz", "--energy-key", "none", "--forces-key", "none").stdout
     assert "energies     none" in shown
     assert "forces       none" in shown

@@ -92,3 +92,35 @@ def test_labels_that_do_not_exist_are_left_out(model, frames, tmp_path):
     (tmp_path / "energies.extxyz").write_text(lines)
     result = invoke("evaluate", model, "--data", tmp_path / "energies.extxyz", "--forces-key", "none", *QUICK)
     assert result.exit_code == 0, result.output
+
+
+def test_results_on_different_frames_are_not_put_in_one_table(evaluated, model, frames, folder, tmp_path):
+    other = tmp_path / "other.json"
+    done = invoke("evaluate", model, "--data", frames, "--rotations", 1, "--lee-frames", 1, "--frames", 3, "--json", other)
+    assert done.exit_code == 0, done.output
+    page = ("--out", tmp_path / "page.html")
+    line = one_error(invoke("report", folder / "results.json", other, *page))
+    assert f"{folder / 'results.json'} and {other}" in line
+    assert "4 frames" in line
+    assert "3 frames" in line
+    assert "--apart" in line
+    assert not (tmp_path / "page.html").exists()
+    done = invoke("report", folder / "results.json", other, "--apart", *page)
+    assert done.exit_code == 0, done.output
+    assert 'id="study-2"' in (tmp_path / "page.html").read_text()
+
+
+def test_the_json_of_every_command_makes_a_page(evaluated, model, frames, folder, tmp_path):
+    for command in (("md", model, "ethanol", "--steps", 20, "--every", 2, "--timestep", 0.01,
+                     "--out", tmp_path / "t.extxyz"),
+                    ("audit", model, "--data", frames, "--quick", "--replicas", 2, "--picoseconds", 0.002, "--frames", 1),
+                    ("sensitivity", model, "--data", frames, "--frames", 2, "--rotations", 1, "--jacobian-frames", 0)):
+        done = invoke(*command, "--json", tmp_path / f"{command[0]}.json")
+        assert done.exit_code == 0, done.output
+        assert json.loads((tmp_path / f"{command[0]}.json").read_text())["format"] == f"gaq-{command[0]}"
+    others = [tmp_path / f"{name}.json" for name in ("md", "audit", "sensitivity")]
+    done = invoke("report", folder / "results.json", *others, "--out", tmp_path / "page.html")
+    assert done.exit_code == 0, done.output
+    html = (tmp_path / "page.html").read_text()
+    for words in ("Springs", "C2H6O, 9 atoms", "lambda_antisymmetry", "attention.0", "computed by engine"):
+        assert words in html

@@ -121,6 +121,21 @@ def test_a_real_process_fails_in_one_line(tmp_path):
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [("info",), ("--help",), ("md", "--help")])
+def test_a_pipe_that_closes_is_no_error(arguments):
+    process = started(*arguments)
+    process.stdout.close()
+    with process.stderr as told:
+        assert told.read() == ""
+    process.wait(timeout=60)
+
+
+def test_python_with_warnings_as_errors(model):
+    done = subprocess.run([sys.executable, "-W", "error", "-c", "from gaq.cli import main; main()", "info", str(model)],
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def working(command, config, model, frames, folder):
     """A command that works for long, and the file that shows that it does, or None."""
     if command == "train":

@@ -48,3 +48,16 @@ def test_wrong_arguments(model, frames, tmp_path):
     (tmp_path / "nan.xyz").write_text("2\n\nH 0 0 0\nH 0 0 nan\n")
     assert "finite" in one_error(invoke("md", model, tmp_path / "nan.xyz", *md[3:]))
     assert not (tmp_path / "t.extxyz").exists()
+
+
+def test_a_start_outside_of_the_training_data_is_told_and_counted(model, frames, tmp_path):
+    crowded = ase.io.read(frames, index=-1)
+    crowded.set_positions(0.85 * crowded.positions)
+    crowded.info.clear()
+    crowded.calc = None
+    ase.io.write(tmp_path / "crowded.xyz", crowded, format="xyz")
+    run = invoke("md", model, tmp_path / "crowded.xyz", "--steps", 2, "--every", 1, "--timestep", 0.01, "--temperature", 1,
+                 "--out", tmp_path / "t.extxyz")
+    assert run.exit_code == 0, run.output
+    assert run.stderr.count("warning: the structure is outside of the model's training data") == 1
+    assert "outside of the training data: 3 of" in run.stdout or "outside of the training data: 4 of" in run.stdout

@@ -64,7 +64,7 @@ def test_frames_without_labels(tmp_path: Path) -> None:
     (read,) = read_frames(tmp_path / "w.xyz", KeyMap(energy=None, forces=None))
     assert read.energy is None
     assert read.forces is None
-    with pytest.raises(DataError, match=r"no energy called 'REF_energy'.*--energy-key"):
+    with pytest.raises(DataError, match=r"no energy called 'REF_energy'.*energy_key"):
         read_frames(tmp_path / "w.xyz", KeyMap())
 
 

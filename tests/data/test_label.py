@@ -130,3 +130,42 @@ def test_periodic_structures_are_labelled(tmp_path: Path) -> None:
     assert frame.energy == pytest.approx(free.energy, abs=0.05)
 
 
+def test_charge_and_spin_come_from_the_structure_and_are_written() -> None:
+    ethanol = structure_from("ethanol")
+    ion = replace(ethanol, charge=1.0)
+    (neutral,), (charged,), (told,) = relabel([ethanol], "gfn2-xtb"), relabel([ion], "gfn2-xtb"), relabel(
+        [ethanol], "gfn2-xtb", charge=1)
+    assert (neutral.charge, charged.charge, told.charge) == (0.0, 1.0, 1.0)
+    assert charged.energy == told.energy > neutral.energy + 10.0
+    (triplet,) = relabel([replace(ethanol, spin=1.0)], "gfn2-xtb")
+    assert triplet.spin == 1.0
+    assert triplet.energy > neutral.energy + 1.0
+    (cleared,) = relabel([ion], "gfn2-xtb", charge=0)
+    assert (cleared.charge, cleared.energy) == (0.0, pytest.approx(neutral.energy, abs=1e-6))
+
+
+@pytest.mark.parametrize(("said", "message"), [
+    ({"charge": 1.0, "spin": 1.0}, "multiplicity must be 2, 4"), ({"spin": 0.5}, "multiplicity must be 1, 3"),
+    ({"charge": 0.5}, "a whole number"), ({"charge": 11.0}, "at most"),
+])
+def test_electrons_that_cannot_be_are_refused(said: dict, message: str) -> None:
+    water = replace(structure_from("H2O"), **said)
+    with pytest.raises(DataError, match=message):
+        list(relabel([water], "gfn2-xtb"))
+    with pytest.raises(DataError, match=message):
+        list(label(water, **SHORT))
+
+
+def test_frames_of_an_ion_with_fixed_and_heavy_atoms() -> None:
+    water = structure_from("H2O")
+    start = replace(water, charge=1.0, masses=np.array([15.999, 2.014, 2.014]), fixed=np.array([True, False, False]),
+                    momenta=np.ones((3, 3)))
+    frames = list(label(start, **SHORT))
+    for frame in frames:
+        np.testing.assert_array_equal(frame.positions[0], water.positions[0])
+        np.testing.assert_array_equal(frame.masses, start.masses)
+        np.testing.assert_array_equal(frame.fixed, start.fixed)
+        assert (frame.charge, frame.momenta) == (1.0, None)
+        (again,) = relabel([replace(frame, energy=None)], "gfn2-xtb")
+        assert again.energy == pytest.approx(frame.energy, abs=1e-4)
+    assert not np.array_equal(frames[0].positions, frames[-1].positions)

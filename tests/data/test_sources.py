@@ -80,7 +80,7 @@ def test_rmd17_written_in_its_own_units_is_noticed(shared_data: Path, tmp_path: 
         atoms.arrays["REF_forces"] = forces
         images.append(atoms)
     ase.io.write(tmp_path / "kcal.extxyz", images)
-    with pytest.raises(DataError, match="--energy-unit"):
+    with pytest.raises(DataError, match="energy_unit"):
         load_frames(tmp_path / "kcal.extxyz")
     frames = load_frames(tmp_path / "kcal.extxyz", KeyMap(energy_unit="kcal/mol"))
     original = load_frames(shared_data / "rmd17" / "rmd17_ethanol_train_01.npz")

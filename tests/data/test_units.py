@@ -43,13 +43,13 @@ def test_a_stretched_molecule_passes_beside_a_bound_one() -> None:
 
 @pytest.mark.parametrize("length", [1 / Bohr, 0.1, 10.0, Bohr, 100.0, 0.001], ids=str)
 def test_positions_in_other_units(length: float) -> None:
-    with pytest.raises(DataError, match="--length-unit"):
+    with pytest.raises(DataError, match="length_unit"):
         check_units(frames(length=length), "test")
 
 
 @pytest.mark.parametrize("factor", [mol / kcal, mol / kJ, 1000.0])
 def test_forces_in_other_units(factor: float) -> None:
-    with pytest.raises(DataError, match="--energy-unit"):
+    with pytest.raises(DataError, match="energy_unit"):
         check_units(frames(force=1.0 * factor), "test")
 
 

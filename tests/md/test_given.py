@@ -44,12 +44,13 @@ def mask(count: int, *fixed: int) -> np.ndarray:
 @pytest.mark.filterwarnings("ignore::gaq.md.extrapolation.ExtrapolationWarning")
 def test_fixed_atoms_stay_to_the_last_bit_and_the_others_move(soft, backend, ensemble, start, tmp_path):
     fixed = replace(start, fixed=mask(len(start), 0, 1) if len(start) > 2 else mask(len(start), 1))
-    result = run_md(soft, fixed, backend=backend, ensemble=ensemble, temperature_K=100.0, out=tmp_path / "a.extxyz", **SHORT)
+    out = tmp_path / "a.extxyz"
+    result = run_md(soft, fixed, backend=backend, ensemble=ensemble, temperature_K=100.0, out=out, **SHORT)
     np.testing.assert_array_equal(result.final.positions[fixed.fixed], fixed.positions[fixed.fixed])
     moved = np.abs(result.final.positions - fixed.positions)[~fixed.fixed]
     assert moved.max(1).min() > 1e-4
     np.testing.assert_array_equal(result.final.momenta[fixed.fixed], 0.0)
-    last = load_frames(tmp_path / "a.extxyz", UNLABELLED)[-1]
+    last = load_frames(out, UNLABELLED)[-1]
     np.testing.assert_array_equal(last.fixed, fixed.fixed)
     np.testing.assert_array_equal(last.momenta, result.final.momenta)
 
@@ -145,7 +146,8 @@ def charged(**info: object) -> Atoms:
 @pytest.mark.parametrize(("info", "charge", "spin"), [
     ({}, 0, 0), ({"charge": 1}, 1, 0), ({"total_charge": -2.0}, -2, 0), ({"charge": 0, "spin": 1}, 0, 0),
     ({"charge": 0, "spin": 0}, 0, 0), ({"multiplicity": 3}, 0, 1), ({"spin": 3}, 0, 1),
-    ({"charge": 1, "total_spin": 2}, 1, 0.5), ({"charge": 1, "total_spin": 0.5}, 1, 0.5), ({"charge": 0.9999}, 1, 0),
+    ({"charge": 1, "spin": 2}, 1, 0.5), ({"total_spin": 1}, 0, 1),
+    ({"charge": 1, "total_spin": 0.5}, 1, 0.5), ({"charge": 0.9999}, 1, 0),
 ])
 def test_charges_and_spins_have_the_names_that_data_sets_use(info, charge, spin):
     read = structure_of(charged(**info))

@@ -10,9 +10,10 @@ from ase import Atoms
 from tiny import CLOSEST, at, cluster, dimers, float_model, forcefield
 from toys import Springs, molecule
 
+from gaq.atoms import atoms_of
 from gaq.errors import ExtrapolationWarning
 from gaq.forcefield import ForceField, load
-from gaq.md.calculator import GaqCalculator, atoms_of
+from gaq.md.calculator import GaqCalculator
 from gaq.md.drivers import run_md
 from gaq.recipe import RECIPES
 

@@ -2,11 +2,12 @@
 
 import json
 import math
+import warnings
 
 import pytest
 
 from gaq.errors import DataError
-from gaq.report import read_results
+from gaq.report import comparison_table, read_results, write_page
 from gaq.report.records import parse_results
 
 
@@ -108,3 +109,19 @@ def test_control_characters_do_not_reach_terminal_or_page(results):
     name = parse_results(results).models[0].name
     assert name.isprintable()
     name.encode()
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308, 1e-320, 5e-324, 1e200, 10**300])
+def test_numbers_at_the_ends_of_float64_are_drawn_or_refused(results, tmp_path, value):
+    first = results["models"][0]
+    first["forces_mae_meV_A"] = first["energy_mae_meV"] = value
+    for part, name in (("parity", "forces_pred"), ("curves", "train_loss"), ("curves", "forces_mae_meV_A")):
+        first[part][name][:2] = [value] * 2
+    first["lee_map"]["lee_forces_meV_A"][0] = first["lee_forces_meV_A"]["max"] = value
+    results["nve"][0]["total_energy_meV_atom"][1] = results["nve"][0]["time_ps"][1] = value
+    results["models"] = [first]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        comparison_table([results])
+        write_page([results], tmp_path / "r.html")
+    assert (tmp_path / "r.html").stat().st_size > 1000

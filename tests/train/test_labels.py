@@ -148,6 +148,7 @@ def test_padding_takes_a_periodic_direction() -> None:
 
 def run(training: list[Structure], validation: list[Structure], steps: int = 60, **settings: object) -> Loop:
     made = model(Frames(tuple(training), "made"))
+    made.learn_distances(of([*training, *validation]))
     return Loop(made, of(training), of(validation), optimization(steps=steps, learning_rate=1e-2, **settings),
                 Schedule(scalars_only=0.0))
 

@@ -1,5 +1,6 @@
 """A mistake in a configuration is found before hours of training, and named."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,29 @@ def test_several_sources_and_energies_of_atoms(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, GOOD)).data.train == ["frames.xyz"]
     with pytest.raises(ConfigError, match="atomic_energies cannot be given with start"):
         load_config(write(tmp_path, GOOD), ["data.atomic_energies.H=-13.6", "start=m.safetensors"])
+
+
+@pytest.mark.parametrize(("override", "place"), [
+    ("optimization.seed=-1", "seed"), ("optimization.seed=1e30", "seed"), ("optimization.seed=4294967296", "seed"),
+    ("threads=100000", "threads"), ("threads=0", "threads"), ("out=''", "out"), ("out=' '", "out"), ('out="a\\0b"', "out"),
+    ("optimization.learning_rate=.inf", "learning_rate"), ("optimization.learning_rate=.nan", "learning_rate"),
+    ("optimization.clip=.inf", "clip"), ("optimization.minutes=.inf", "minutes"), ("optimization.ema=.nan", "ema"),
+    ("model.layers=1000000", "layers"), ("model.cutoff=.inf", "cutoff"), ("model.scalars=1e30", "scalars"),
+    ("optimization.steps=" + "9" * 30, "steps"), ("optimization.batch_size=" + "9" * 30, "batch_size"),
+])
+def test_numbers_and_names_without_a_meaning_are_refused_by_place(tmp_path: Path, override: str, place: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\b{place}: "):
+        load_config(write(tmp_path, GOOD), [override])
+
+
+@pytest.mark.parametrize("text", [
+    "a: &a [x]\nb: [*a, *a]\n", "a: &a {x: 1}\nb:\n  <<: *a\n", "a: &a [*a]\n",
+    "".join(f"x{k + 1}: &x{k + 1} [{', '.join([f'*x{k}'] * 9)}]\n" for k in range(40)),
+    "[" * 100_000, "a: " + "[" * 1000 + "]" * 1000, "{a: " * 1000 + "}" * 1000, "- " * 5000 + "x",
+    "a: [" + "1, " * 200_000 + "]", "a: 2020-13-45\n", "a: 0:99:99:99e\nb: !!int x\n", "? [a]\n: 1\n", "\0",
+])
+def test_yaml_that_is_no_plain_data_of_moderate_size_is_refused_at_once(tmp_path: Path, text: str) -> None:
+    begin = time.perf_counter()
+    with pytest.raises(ConfigError):
+        load_config(write(tmp_path, text))
+    assert time.perf_counter() - begin < 10.0

@@ -1,5 +1,6 @@
 """The program as a whole: its commands, and how errors become one line and an exit status."""
 
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -39,13 +40,16 @@ class Program(TyperGroup):
         except Interrupted as error:
             say(one_line(str(error)))
             sys.exit(error.status)
+        except BrokenPipeError:  # who reads has seen enough, as in `gaq info | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(FAILURE)
         except (GaqError, OSError) as error:
             say(f"error: {one_line(_reason(error))}")
             sys.exit(FAILURE)
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
-            say("error: out of memory; take a smaller --batch-size, a smaller structure, or another device")
+            say("error: out of memory; take smaller batches, a smaller structure, or another device")
             sys.exit(FAILURE)
         sys.exit(status if isinstance(status, int) else 0)
 
@@ -81,7 +85,7 @@ for group, command, bare, example in (
                                    "--out ethanol-w4a8.safetensors --minutes 10"),
     (app, evaluation.evaluate, True, "gaq evaluate ethanol.safetensors ethanol-w4a8.safetensors "
                                      "--data ethanol-test.extxyz --frames 200 --json results.json"),
-    (app, evaluation.report, True, "gaq report results.json --out report.html"),
+    (app, evaluation.report, True, "gaq report results.json audit.json md.json --out report.html"),
     (app, auditing.audit, True, "gaq audit ethanol-w4.safetensors --data ethanol-test.extxyz --reference "
                                 "ethanol.safetensors"),
     (app, sensitivities.sensitivity, True, "gaq sensitivity azobenzene-fp32.safetensors --data rmd17:azobenzene:1:train "

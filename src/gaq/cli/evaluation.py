@@ -72,8 +72,8 @@ def evaluate(
     results["hardware"]["device"] = device
     if dtype != "float32":
         _take_sizes(results, stored, f"Models were evaluated in {dtype}; sizes are those of the files.")
-    show(comparison_table([results]),
-         "computed by " + "; ".join(f"{found['name']}: {found['backend']}" for found in results["models"]), *results["notes"])
+    computed = "; ".join(f"{found['name']}: {found['backend']}" for found in results["models"])
+    show(comparison_table([results]), f"computed by {computed}", *results["notes"])
     if check_forces:
         show("", "Forces against finite differences of the energy", _differences(names, computing, reference))
     if out is not None:

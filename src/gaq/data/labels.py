@@ -12,6 +12,7 @@ from gaq.errors import DataError, did_you_mean
 
 ISOLATED = "isolatedatom"  # as config_type says it: IsolatedAtom, isolated_atom
 ASYMMETRY = 0.01  # of the largest component of a stress; printed digits are better than that
+SHOWN = 200  # characters of names in a message
 
 _USUAL = KeyMap()
 
@@ -47,8 +48,8 @@ def is_isolated(atoms: Atoms, source: str) -> bool:
     if "".join(letter for letter in kind if letter.isalnum()) != ISOLATED:
         return False
     if len(atoms) != 1:
-        raise DataError(f"{source} has config_type={atoms.info['config_type']} and {len(atoms)} atoms; an isolated atom is "
-                        "one atom: give the frame another config_type")
+        raise DataError(f"{source} has config_type=IsolatedAtom and {len(atoms)} atoms; an isolated atom is one atom: give "
+                        "the frame another config_type")
     return True
 
 
@@ -65,7 +66,8 @@ def _complain_of_absence(frames: Sequence[Atoms], label: str, key: str, source: 
     if number is None:
         return
     known = sorted(_places(frames[number], label).keys() - {"numbers", "positions"})
-    raise DataError(f"{source}, frame {number} has no {label} called {key!r}; it has {', '.join(known) or 'no such values'}"
+    raise DataError(f"{source}, frame {number} has no {label} called {key!r}; it has "
+                    f"{', '.join(known)[:SHOWN] or 'no such values'}"
                     f"{did_you_mean(key, known)}; give the right name as --{label}-key")
 
 

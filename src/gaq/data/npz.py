@@ -50,6 +50,16 @@ def read_arrays(path: Path, wanted: Iterable[str] | None = None) -> Arrays:
     return arrays
 
 
+def require_numbers(path: Path, name: str, array: NDArray, whole: bool = False) -> None:
+    """Refuse an array of texts, dates, complex numbers, or of anything but whole numbers where those are needed.
+
+    Raises:
+        DataError: as said.
+    """
+    if array.dtype.kind not in ("iu" if whole else "iuf"):
+        raise DataError(f"{path}: the array {name!r} must hold {'whole' if whole else 'real'} numbers, not {array.dtype}")
+
+
 def array_names(path: Path) -> list[str]:
     """Return the names of the arrays in an npz file, without reading them."""
     require_file(path, DataError, "give the path of a data file")

@@ -15,7 +15,7 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from gaq.data.frames import Frames
-from gaq.data.npz import read_arrays
+from gaq.data.npz import read_arrays, require_numbers
 from gaq.data.units import ENERGY_UNITS
 from gaq.errors import DataError, StructureError, did_you_mean
 from gaq.structure import Structure
@@ -121,11 +121,8 @@ class _Compact:
         if missing:
             raise DataError(f"{self.path} has no array {missing[0]!r}; it is not the compact form of QM9")
         sizes, species, positions, energies = (arrays[name] for name in ("n_atoms", "z", "pos_A", key))
-        for name, array, kinds in (("n_atoms", sizes, "iu"), ("z", species, "iu"), ("pos_A", positions, "f"),
-                                   (key, energies, "f")):
-            if array.dtype.kind not in kinds:
-                raise DataError(f"{self.path}: the array {name!r} must hold {'whole' if kinds == 'iu' else 'real'} "
-                                f"numbers, not {array.dtype}")
+        for name, whole in (("n_atoms", True), ("z", True), ("pos_A", False), (key, False)):
+            require_numbers(self.path, name, arrays[name], whole)
         sizes = np.atleast_1d(sizes).astype(np.int64)
         ends = np.cumsum(sizes)
         atoms = int(ends[-1]) if len(ends) and sizes.min() > 0 else 0

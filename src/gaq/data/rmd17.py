@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaq.data.frames import RMD17_LIMIT, Frames, Origin
-from gaq.data.npz import read_arrays
+from gaq.data.npz import read_arrays, require_numbers
 from gaq.data.units import ENERGY_UNITS, all_electron_energy
 from gaq.errors import DataError, StructureError, did_you_mean
 from gaq.structure import Structure
@@ -117,6 +117,8 @@ def read(path: Path, source: str, rows: Rows | None = None) -> Frames:
     arrays = read_arrays(path)
     for layout in _LAYOUTS:
         if all(name in arrays for name in layout.names):
+            for k, name in enumerate(layout.names):
+                require_numbers(path, name, arrays[name], whole=k == 0)
             found = _structures([arrays[name] for name in layout.names], rows, path)
             return Frames(found, source, layout.origin)
     expected = " or ".join(", ".join(layout.names) for layout in _LAYOUTS)
@@ -136,16 +138,18 @@ def _structures(arrays: list[NDArray], rows: Rows | None, path: Path) -> tuple[S
             raise DataError(f"{path}: the {name} must have shape {(count, atoms, 3)} for {count} energies and {atoms} "
                             f"atoms, not {array.shape}")
     chosen = np.arange(count) if rows is None else rows(count)
-    try:
-        found = tuple(Structure(species=species, positions=positions[row], energy=float(energies[row] * _KCAL_MOL),
-                                forces=forces[row] * _KCAL_MOL) for row in chosen)
-    except (StructureError, TypeError) as error:
-        raise DataError(f"{path}: {error}") from error
+    found = []
+    for row in chosen:
+        try:
+            found.append(Structure(species=species, positions=positions[row], energy=float(energies[row] * _KCAL_MOL),
+                                   forces=forces[row] * _KCAL_MOL))
+        except StructureError as error:
+            raise DataError(f"{path}, frame {row}: {error}") from error
     share = found[0].energy / all_electron_energy(species)  # type: ignore[operator]  # given above
     if 0.01 < share < 0.1:  # 1/23 where the numbers are eV; not the tiny share of energies relative to atoms
         raise DataError(f"{path}: files in this layout are in kcal/mol, and these energies seem to be in eV; write the "
                         "frames as extended XYZ instead")
-    return found
+    return tuple(found)
 
 
 def _official_rows(path: Path, total: int) -> NDArray[np.int64]:

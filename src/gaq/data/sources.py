@@ -1,6 +1,7 @@
 """One door to all data: names of data sets and paths of files become `Frames` in eV and Å."""
 
 import os
+import reprlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,8 @@ def load_frames(source: str | Path | Sequence[str | Path], keys: KeyMap = KeyMap
     """
     if not isinstance(source, str | Path):
         if not source or len({str(one) for one in source}) < len(source):
-            raise DataError(f"sources of frames must be a list of different names, not {[str(one) for one in source]}")
+            raise DataError("sources of frames must be a list of different names, not "
+                            f"{reprlib.repr([str(one) for one in source])}")
         return joined([load_frames(one, keys) for one in source])
     name = str(source)
     if isinstance(source, str) and is_data_set(name):

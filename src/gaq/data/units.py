@@ -20,8 +20,8 @@ _SAMPLE = 32  # frames that the guards look at
 _REACH = 6.0  # Å; how far they look for neighbours
 _LARGEST_FORCE = 15.0  # eV/Å, r.m.s.; molecules at 1000 K have 2, the same numbers in kcal/mol have 40
 _NEAREST, _FARTHEST = 0.65, 1.5  # of the sum of covalent radii; Å taken for Bohr gives 0.53, Bohr taken for Å 1.9
-_GIVE_ENERGY = f"give --energy-unit ({', '.join(ENERGY_UNITS)})"
-_GIVE_LENGTH = f"give --length-unit ({', '.join(LENGTH_UNITS)})"
+_GIVE_ENERGY = f"give energy_unit ({', '.join(ENERGY_UNITS)})"
+_GIVE_LENGTH = f"give length_unit ({', '.join(LENGTH_UNITS)})"
 _NOBLE_GASES = (2, 10, 18, 36, 54, 86)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gaq.errors import ModelFileError
 from gaq.graph import Graph
+from gaq.lattice import MIN_DISTANCE
 
 ONSET = 0.95  # of the shortest distance seen: frames that were held out come a little closer than those of training
 INNER, LEAST, NARROWEST = 0.75, 0.5, 0.9  # r_in ÷ r_on; Å, r_in from there if r_on allows; the largest r_in ÷ r_on
@@ -55,11 +56,13 @@ def check_training_range(closest: Tensor, energy_range: Tensor, cutoff: float) -
     """Refuse what cannot have been seen in training.
 
     Raises:
-        ModelFileError: shortest distances that are not symmetric, or not from 0 (not known) to the cutoff; a range of
-            energies that is not finite, or begins above its end.
+        ModelFileError: shortest distances that are not symmetric, or neither 0 (not known) nor within the cutoff;
+            a range of energies that is not finite, or begins above its end.
     """
-    if not torch.equal(closest, closest.T) or not bool(((closest >= 0) & (closest <= cutoff)).all()):
-        raise ModelFileError(f"closest must be symmetric distances from 0 (not known) to the cutoff, {cutoff:g} Å")
+    known = (closest >= MIN_DISTANCE) & (closest <= cutoff)
+    if not torch.equal(closest, closest.T) or not bool((known | (closest == UNKNOWN)).all()):
+        raise ModelFileError(f"closest must be symmetric distances, 0 (not known) or from {MIN_DISTANCE:g} Å to the cutoff "
+                             f"{cutoff:g} Å")
     if not bool(torch.isfinite(energy_range).all() & (energy_range[:, 0] <= energy_range[:, 1]).all()):
         raise ModelFileError("energy_range must be finite numbers, the least before the largest")
 
@@ -130,9 +133,9 @@ def repulsion(distances: Tensor, on: Tensor, inner: Tensor, strength: Tensor, ra
     """
     t = ((distances - inner) / (on - inner)).clamp(0, 1)
     off = 1 - t**3 * (10 - t * (15 - 6 * t))
-    reduced = distances * rate
-    screening = sum(c * torch.exp(-b * reduced) for c, b in SCREENING)
-    return off * strength / distances * screening
+    shares, decays = distances.new_tensor(SCREENING).T
+    screening = torch.exp((-rate * distances)[:, None] * decays) @ shares
+    return off * screening * strength / distances
 
 
 def energy_bounds(energy_range: Tensor) -> Tensor:
@@ -161,10 +164,9 @@ def levelled(outputs: Tensor, low: Tensor, below: Tensor, high: Tensor, above: T
         outputs: x of each atom, shape (N,), float64.
         low, below, high, above: as `energy_bounds` returns them, of each atom.
     """
-    def rise(beyond: Tensor, width: Tensor) -> Tensor:
-        t = (beyond / (2 * width)).clamp(0, 1)
-        return 2 * width * (t - t**4 * (2.5 - t * (3 - t)))
-
-    bounded = torch.where(outputs > high, high + rise(outputs - high, above), low - rise(low - outputs, below))
+    up = outputs > high
+    bound, span = torch.where(up, high, low), torch.where(up, 2 * above, -2 * below)
+    t = ((outputs - bound) / span).clamp(0, 1)
+    bounded = bound + span * (t - t**4 * (2.5 - t * (3 - t)))
     inside = ((outputs >= low) & (outputs <= high)) | ~torch.isfinite(outputs)
     return torch.where(inside, outputs, bounded)

@@ -114,7 +114,8 @@ def read_results(path: str | Path) -> dict[str, Any]:
     Raises:
         DataError: the file is missing, truncated, not JSON, not a results file, or newer than this program.
     """
-    text = read_text(path, DataError, "give the JSON file that `gaq evaluate --json PATH` or another command wrote")
+    text = read_text(path, DataError, "give the JSON file that `gaq evaluate --json PATH` or another command "
+                     "wrote, not a model or a data file")
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:

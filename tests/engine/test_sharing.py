@@ -29,6 +29,7 @@ from gaq.md.calculator import GaqCalculator
 from gaq.structure import Structure
 from gaq.threads import Lock
 
+pytestmark = pytest.mark.filterwarnings("ignore::gaq.errors.ExtrapolationWarning")  # random clusters are crowded
 STRUCTURES = (cluster(8, seed=1), crystal(), cluster(40, seed=2), cluster(5, seed=3), cluster(20, seed=4))
 
 

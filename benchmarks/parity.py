@@ -1,8 +1,9 @@
-"""`python -m benchmarks.parity MODEL...`: the engine against the definition in PyTorch, on rMD17 test frames.
+"""`python -m benchmarks.parity MODEL...`: the engine against the definition in PyTorch, on rMD17 test frames and water.
 
 For each instruction set of this processor: the differences of the force components, and the errors of both against the
 reference. Beside them stands how far the definition in float32 is from itself in float64: rounding to codes passes the
-noise of float sums on, so that no other order of sums can come closer.
+noise of float sums on, so that no other order of sums can come closer. Models that know H and O are compared on grids of
+64 waters too, which have no reference. `python -m benchmarks.tips` says which codes the noise tips.
 """
 
 import argparse
@@ -18,15 +19,18 @@ from rich.console import Console
 from rich.table import Table
 
 import gaq
+from gaq.data.structures import waters
 from gaq.engine.errors import NoSuchInstructionSet
 from gaq.engine.native import NativeForceField
 from gaq.errors import GaqError
 from gaq.evaluate import hardware
 from gaq.forcefield import ForceField
 from gaq.graph import Graph, collate
+from gaq.structure import Structure
 
 SETS = ("scalar", "avx2", "avx512")
 MEV, BATCH = 1000.0, 10
+WATER, GRIDS = {1, 8}, 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     machine = hardware()
-    table = Table("model", "computed by", "median |ΔF|", "99.9 %", "max, meV/Å", "force MAE", "energy MAE, meV", title=(
-        f"ΔF against PyTorch in float32; {given.frames} test frames; {machine['cpu']}, torch {machine['torch']}"))
+    columns = ("median |ΔF|", "99.9 %", "max, meV/Å", "force MAE", "energy MAE, meV")
+    table = Table("model", "structures", "computed by", *columns, title=(
+        f"ΔF against PyTorch in float32; {machine['cpu']}, torch {machine['torch']}"))
     try:
         for path in given.models:
             compare(path, given.frames, table)
@@ -55,16 +60,25 @@ def compare(path: Path, count: int, table: Table) -> None:
     field = gaq.load(path)
     known = gaq.load_frames(f"rmd17:{path.stem.split('-')[0]}:1:test")
     frames = [known[n] for n in range(0, len(known), max(len(known) // count, 1))][:count]
+    add_rows(field, frames, (path.stem, f"{len(frames)} test frames"), table)
+    if set(field.species) >= WATER:
+        add_rows(field, [waters(64, seed) for seed in range(GRIDS)], (path.stem, f"{GRIDS} grids of 64 waters"), table)
+
+
+def add_rows(field: ForceField, frames: list[Structure], names: tuple[str, str], table: Table) -> None:
+    """Add a row for each way to compute; errors where the frames have labels."""
     graphs = [collate([field.graph(frame) for frame in frames[n : n + BATCH]]) for n in range(0, len(frames), BATCH)]
-    reference = np.concatenate([frame.forces for frame in frames if frame.forces is not None])
+    labelled = all(frame.forces is not None for frame in frames)
+    reference = np.concatenate([frame.forces for frame in frames if frame.forces is not None]) if labelled else None
     energies = np.array([frame.energy for frame in frames])
 
     def row(name: str, energy: NDArray[np.float64], forces: NDArray[np.float64], plain: NDArray[np.float64] | None) -> None:
-        shown = ["", "", ""]
+        shown = ["", "", "", "", ""]
         if plain is not None:
-            shown = [f"{gap:.2g}" for gap in np.quantile(MEV * np.abs(forces - plain), (0.5, 0.999, 1.0))]
-        table.add_row(path.stem, name, *shown, f"{MEV * np.abs(forces - reference).mean():.4g}",
-                      f"{MEV * np.abs(energy - energies).mean():.4g}")
+            shown[:3] = [f"{gap:.2g}" for gap in np.quantile(MEV * np.abs(forces - plain), (0.5, 0.999, 1.0))]
+        if reference is not None:
+            shown[3:] = [f"{MEV * np.abs(a - b).mean():.4g}" for a, b in ((forces, reference), (energy, energies))]
+        table.add_row(*names, name, *shown)
 
     energy, plain = computed(field, graphs)
     row("PyTorch, float32", energy, plain, None)

@@ -162,10 +162,10 @@ GAQ_INLINE int32_t sum_of(const Whole* total) {
 #if defined(GAQ_AVX512)
     return _mm512_reduce_add_epi32(total[0]);
 #else
-    int32_t lanes[LANES], sum = 0;
+    uint32_t lanes[LANES], sum = 0;  // wraps, as the products do
     __builtin_memcpy(lanes, total, sizeof lanes);
     for (int c = 0; c < LANES; ++c) sum += lanes[c];
-    return sum;
+    return int32_t(sum);
 #endif
 }
 

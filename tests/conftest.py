@@ -18,8 +18,10 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def ctrl_c_works() -> Iterator[None]:
-    """A shell that starts the tests in the background hands Ctrl-C down as ignored; the tests of Ctrl-C need it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def signals_work() -> Iterator[None]:
+    """A shell that starts the tests in the background hands signals down as ignored; the tests of Ctrl-C need them."""
+    before = {number: signal.signal(number, handler) for number, handler in (
+        (signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_DFL))}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)

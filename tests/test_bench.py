@@ -59,7 +59,7 @@ def test_the_table_has_a_row_for_every_backend_recipe_and_number_of_threads() ->
 
 def test_json_follows_its_schema() -> None:
     data = json.loads(json.dumps(as_json(compare(FIELD, small()), {"cpu": "x"})))
-    assert set(data) == {"rows", "skipped", "ceilings", "machine"}
+    assert set(data) == {"format", "format_version", "version", "rows", "skipped", "ceilings", "machine"}
     kinds = {"system": str, "atoms": int, "edges": int, "threads": int, "backend": str, "recipe": str, "ms_per_step": float,
              "ms_q1": float, "ms_q3": float, "neighbours_ms": float, "ms_per_step_with_neighbours": float,
              "us_per_atom": float, "ns_per_day": float, "weights_MiB": float}

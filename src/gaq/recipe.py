@@ -194,8 +194,9 @@ def check_recipe_path(path: Path) -> None:
 
 
 def _read(path: Path) -> Recipe:
-    near = [p.name for p in path.parent.glob(f"*{FILE_ENDING}")] if path.parent.is_dir() else []
-    text = read_text(path, ConfigError, f"give the path of a recipe file{did_you_mean(path.name, near)}")
+    others = path.parent.glob(f"*{FILE_ENDING}") if not path.exists() and path.parent.is_dir() else ()
+    near = did_you_mean(path.name, [other.name for other in others])
+    text = read_text(path, ConfigError, f"give the path of a recipe file{near}")
     try:
         return Recipe.model_validate_json(text)
     except ValidationError as error:

@@ -56,10 +56,10 @@ def test_a_table_a_plot_and_a_recipe_that_quantize_takes(place):
 
 def test_frames_need_no_labels(place):
     done = invoke("sensitivity", "fp32.safetensors", "--data", "bare.extxyz", "--energy-key", "none", "--forces-key",
-                  "none", "--set", "*.query.weight=none", "--budget-bytes", 4300, *SHORT)
+                  "none", "--set", "*.query.weight=none", "--budget-bytes", 4450, *SHORT)
     assert done.exit_code == 0, done.output
     assert "attention.0.query" in done.stdout
-    assert "few-allocated: <= 4300 bytes" in done.stdout
+    assert "few-allocated: <= 4450 bytes" in done.stdout
     assert not any(line.split()[:2] == ["attention.0.query", "weight"] for line in done.stdout.splitlines())
 
 
@@ -72,8 +72,8 @@ def test_mistakes_in_recipe_files(place):
     (place / "folder.json").mkdir()
     quantize = ("quantize", "fp32.safetensors", "--data", "frames.extxyz", "--out", "out.safetensors", "--recipe")
     for name, words in (("brokn.json", "did you mean 'broken.json'"), ("broken.json", "Invalid JSON"),
-                        ("list.json", "list.json: "), ("binary.json", "Invalid JSON"), ("deep.json", "Invalid JSON"),
-                        ("odd.json", "rules.0.weight"), ("folder.json", "cannot be read"), ("w4a9", "or a file *.json")):
+                        ("list.json", "list.json: "), ("binary.json", "not text in UTF-8"), ("deep.json", "Invalid JSON"),
+                        ("odd.json", "rules.0.weight"), ("folder.json", "it is a folder"), ("w4a9", "or a file *.json")):
         assert words in one_error(invoke(*quantize, name)), name
     assert not (place / "out.safetensors").exists()
 

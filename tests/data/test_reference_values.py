@@ -116,7 +116,7 @@ def test_molecules_and_slabs_have_no_stress(tmp_path: Path) -> None:
     ({"REF_stress": np.arange(9.0)}, {}, "frame 0: the stress 'REF_stress' is not symmetric"),
     ({"REF_stress": "much"}, {}, "frame 0: the stress 'REF_stress' must be numbers, not 'much'"),
     ({"REF_stress": np.full(6, np.nan)}, {}, "frame 0: stress must be finite"),
-    ({"dft_stress": VOIGT}, {"stress": "dft_stres"}, r"no stress called 'dft_stres'.*mean 'dft_stress'\?.*--stress-key"),
+    ({"dft_stress": VOIGT}, {"stress": "dft_stres"}, r"no stress called 'dft_stres'.*mean 'dft_stress'\?.*stress_key"),
     ({"weight": -1.0}, {}, "frame 0: weight must be a finite number from 0, not -1"),
     ({"weight": np.nan}, {}, "frame 0: weight must be a finite number"),
     ({"weight": np.ones(3)}, {}, "frame 0: the weight 'weight' must be one number"),

@@ -31,7 +31,7 @@ def agree(field: ForceField, engine: NativeForceField, smooth: bool) -> None:
         gap = (found.forces - expected.forces).abs().reshape(len(DISTANCES), 6).amax(1) / size
         shift = (found.energy - expected.energy).abs() / size
         if smooth:
-            assert float(gap.max()) < 2e-3, (first, second)
+            assert float(gap.max()) < 5e-3, (first, second)
             assert float(shift.max()) < 1e-3, (first, second)
         assert float(gap.median()) < 2e-5, (first, second)
         assert float(gap[NEAR].max()) < 1e-3, (first, second)

@@ -116,12 +116,9 @@ def run_md(
 ) -> MDResult:
     """Simulate `structure` and return energies, temperatures, drift and speed.
 
-    Its masses count, its fixed atoms stay where they are, and where it has momenta and no temperature is given, the run
-    starts from them.
-
-    Momenta start from the Maxwell-Boltzmann distribution, without motion of the centre of mass and, for molecules,
-    without rotation. NVE is velocity Verlet; NVT is Langevin dynamics, whose noise depends on `seed` and the step
-    alone. A run that was cut into pieces therefore equals an uninterrupted one.
+    Its masses count, and its fixed atoms stay where they are. Momenta are drawn without motion of the centre of mass and,
+    for molecules, without rotation. NVE is velocity Verlet; NVT is Langevin dynamics, whose noise depends on `seed` and the
+    step alone. A run that was cut into pieces therefore equals an uninterrupted one.
 
     Args:
         forcefield: force field, or any ASE calculator.
@@ -134,12 +131,10 @@ def run_md(
         every: steps between frames and calls of `progress`.
         out: trajectory in extended XYZ, or None.
         seed: of the momenta and of the Langevin noise.
-        resume: go on from the last frame of `out`, where it exists: with the model and the settings it was made with, which
-            it holds.
+        resume: go on from the last frame of `out`, where it exists, with the model and settings it was made with.
         friction_per_ps: Langevin friction in 1/ps.
         progress: called after each frame.
-        backend: "engine", "torch", or "auto", the engine where it computes this force field; another ASE calculator goes
-            its own way.
+        backend: "engine", "torch", or "auto", the engine where it can; another ASE calculator goes its own way.
 
     Raises:
         ConfigError: a setting without meaning.
@@ -147,21 +142,12 @@ def run_md(
         UnstableTrajectory: the simulation exploded.
         OutputError: `out` exists already, or cannot be written; whole frames stay.
         DataError: `out` is no trajectory of this structure, these settings and this model.
-        Interrupted: Ctrl-C or SIGTERM; whole frames stay.
+        Interrupted: Ctrl-C or SIGTERM.
 
-    Source: W. C. Swope et al., J. Chem. Phys. 76, 637 (1982); E. Vanden-Eijnden and G. Ciccotti, Chem. Phys. Lett. 429,
-    310 (2006).
+    Source: Swope et al., J. Chem. Phys. 76, 637 (1982); Vanden-Eijnden, Ciccotti, Chem. Phys. Lett. 429, 310 (2006).
     """
     _check(ensemble, temperature_K, timestep_fs, steps, every, seed, friction_per_ps, resume and out is None)
-    atoms = atoms_of(structure)
-    atoms.set_momenta(atoms.get_momenta())  # which lets fixed atoms rest
-    drawn = temperature_K is not None or structure.momenta is None
-    freedom = _freedom(atoms, internal=drawn and ensemble == "nve")
-    if temperature_K is None:
-        given = not drawn and ensemble == "nve"
-        temperature_K = _kinetic_temperature(atoms, freedom) if given else ROOM_TEMPERATURE
-    if drawn:
-        _draw_momenta(atoms, temperature_K, seed)
+    atoms, freedom, temperature_K = _started(structure, ensemble, temperature_K, seed)
     atoms.calc = _calculator(forcefield, backend)
     settings = run_identity(atoms.calc, ensemble=ensemble, temperature_K=temperature_K, friction_per_ps=friction_per_ps,
                             timestep_fs=timestep_fs, seed=seed)
@@ -172,6 +158,20 @@ def run_md(
         run.start()
         run.advance(progress)
     return run.result()
+
+
+def _started(structure: Structure, ensemble: str, temperature_K: float | None, seed: int) -> tuple[Atoms, int, float]:
+    """Return atoms with their momenta, the degrees of freedom that move, and the temperature; arguments as for `run_md`."""
+    atoms = atoms_of(structure)
+    atoms.set_momenta(atoms.get_momenta())  # which lets fixed atoms rest
+    drawn = temperature_K is not None or structure.momenta is None
+    freedom = _freedom(atoms, internal=drawn and ensemble == "nve")
+    if temperature_K is None:
+        given = not drawn and ensemble == "nve"
+        temperature_K = _kinetic_temperature(atoms, freedom) if given else ROOM_TEMPERATURE
+    if drawn:
+        _draw_momenta(atoms, temperature_K, seed)
+    return atoms, freedom, temperature_K
 
 
 @dataclass(eq=False)

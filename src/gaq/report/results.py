@@ -7,7 +7,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 FORMAT = "gaq-results"
 FORMAT_VERSION = 1
-LARGEST = 1e30  # of a number that can be drawn
 
 
 def _printable(text: str) -> str:
@@ -19,15 +18,10 @@ def _nan_if_missing(value: Any) -> Any:
     return math.nan if value is None else value  # JSON has no NaN; writers put null there
 
 
-def _drawable(value: float) -> float:
-    """Return what no plot can tell from infinity or nothing as that: their sums and ratios leave float64."""
-    return math.copysign(math.inf, value) if abs(value) > LARGEST else 0.0 if abs(value) < 1 / LARGEST else value
-
-
 Label = Annotated[str, AfterValidator(_printable)]
-Number = Annotated[float, BeforeValidator(_nan_if_missing), AfterValidator(_drawable)]
+Number = Annotated[float, BeforeValidator(_nan_if_missing)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
-Vector = Annotated[list[Annotated[float, Field(ge=-LARGEST, le=LARGEST)]], Field(min_length=3, max_length=3)]
+Vector = Annotated[list[float], Field(min_length=3, max_length=3)]
 
 
 class Part(BaseModel):

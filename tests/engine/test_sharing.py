@@ -92,8 +92,9 @@ def stress(field: NativeForceField, others: list[NativeForceField], count: int) 
                *[lambda k=k, end=end: simulate(k, end) for k, end in zip((0, 2), runs, strict=True)])
 
 
+@pytest.mark.slow
 def test_threads_share_a_field_and_have_their_own() -> None:
-    stress(own(), [own(), own(threads=2)], count=150)
+    stress(own(), [own(), own(threads=2)], count=2000)
 
 
 def test_a_prediction_between_steps_changes_no_run() -> None:

@@ -87,7 +87,9 @@ def bad_tensors() -> Iterator[tuple[str, str, float]]:
         yield from (("w4a8", name, step) for name in ("inputs.scale.value", "weight.scale", "feature.scales.0.value"))
         yield from (("int8-naive", name, step) for name in ("inputs.scale.value", "weight.scale", "feature.scales.1.value"))
     yield from (("fp32", *odd) for odd in (("energy_scale", 0.0), ("energy_scale", -1.0), ("energy_scale", 1e40),
-                                           ("energy_offsets", 1e308), ("temperature_logit", -1e4)))
+                                           ("energy_offsets", 1e308), ("temperature_logit", -1e4),
+                                           ("energy_range", 1e17), ("energy_range", -1.0), ("closest", 0.01),
+                                           ("closest", 1e3)))
 
 
 @pytest.mark.parametrize(("recipe", "ending", "value"), list(bad_tensors()))

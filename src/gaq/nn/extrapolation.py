@@ -26,6 +26,7 @@ COULOMB, BOHR = 14.399645, 0.529177211  # e²/(4πε₀) in eV Å; Å
 SCREENING = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
 SCREENING_LENGTH, SCREENING_POWER = 0.88534, 0.23
 BELOW, ABOVE = 0.5, 5.0  # least width of a network's outputs beyond those of training, without unit, that pass as they are
+LARGEST_OUTPUT = 1e9  # in magnitude; float64 tells its bounds apart
 FAR = 1e300  # a bound that no float32 reaches
 
 
@@ -57,14 +58,14 @@ def check_training_range(closest: Tensor, energy_range: Tensor, cutoff: float) -
 
     Raises:
         ModelFileError: shortest distances that are not symmetric, or neither 0 (not known) nor within the cutoff;
-            a range of energies that is not finite, or begins above its end.
+            a range of energies that is no range of numbers.
     """
     known = (closest >= MIN_DISTANCE) & (closest <= cutoff)
     if not torch.equal(closest, closest.T) or not bool((known | (closest == UNKNOWN)).all()):
         raise ModelFileError(f"closest must be symmetric distances, 0 (not known) or from {MIN_DISTANCE:g} Å to the cutoff "
                              f"{cutoff:g} Å")
-    if not bool(torch.isfinite(energy_range).all() & (energy_range[:, 0] <= energy_range[:, 1]).all()):
-        raise ModelFileError("energy_range must be finite numbers, the least before the largest")
+    if not bool((energy_range.abs() <= LARGEST_OUTPUT).all() & (energy_range[:, 0] <= energy_range[:, 1]).all()):
+        raise ModelFileError(f"energy_range must be numbers up to {LARGEST_OUTPUT:.0e}, the least before the largest")
 
 
 def pair_table(closest: Tensor, species: Sequence[int], cutoff: float) -> Tensor:

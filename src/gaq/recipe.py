@@ -5,6 +5,7 @@ matches stays in float.
 """
 
 import fnmatch
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -194,7 +195,7 @@ def check_recipe_path(path: Path) -> None:
 
 
 def _read(path: Path) -> Recipe:
-    others = path.parent.glob(f"*{FILE_ENDING}") if not path.exists() and path.parent.is_dir() else ()
+    others = path.parent.glob(f"*{FILE_ENDING}") if not os.path.exists(path) and path.parent.is_dir() else ()
     near = did_you_mean(path.name, [other.name for other in others])
     text = read_text(path, ConfigError, f"give the path of a recipe file{near}")
     try:

@@ -131,8 +131,6 @@ def summary_columns(models: Sequence[Model]) -> list[Column]:
         column("Energy", "MAE", "meV/atom", lambda m: number(m.energy_mae_meV_atom),
                "mean absolute error of the energy per atom"),
         column("Energy", "RMSE", "meV", lambda m: number(m.energy_rmse_meV), "root mean square energy error", False),
-        column("Energy", "RMSE", "meV/atom", lambda m: number(m.energy_rmse_meV_atom),
-               "root mean square error of the energy per atom", False),
         column("Forces", "MAE", "meV/Å", lambda m: number(m.forces_mae_meV_A), "mean absolute error of the forces"),
         column("Forces", "RMSE", "meV/Å", lambda m: number(m.forces_rmse_meV_A), "root mean square force error", False),
         column("Forces", "÷ FP32", "",

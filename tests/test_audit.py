@@ -24,6 +24,7 @@ from gaq.audit import (
     _grade,
     audit,
     derivatives,
+    usual_plan,
 )
 from gaq.data import Frames
 from gaq.engine.backend import on_backend
@@ -135,6 +136,9 @@ def test_grades():
     good, open_ = Check("a", 0.0, 1.0, "", True), Check("b", 0.5, 1.0, "", None, "not shown")
     bad, shown = Check("c", 2.0, 1.0, "", False, "too large"), Check("d", 3.0, None, "", None)
     few = Plan(replicas=4, picoseconds=1.0)
+    assert usual_plan(24) == Plan()
+    assert usual_plan(81).decides
+    assert usual_plan(81).replicas * usual_plan(81).picoseconds < Plan().replicas * Plan().picoseconds / 3
     assert _grade([good, shown], Plan()) == (MD_GRADE, [])
     assert _grade([good, open_], Plan()) == (SCREENING_GRADE, ["not shown"])
     assert _grade([good, open_, bad], Plan()) == (SCREENING_GRADE, ["too large"])

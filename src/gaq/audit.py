@@ -32,7 +32,7 @@ FORMAT, FORMAT_VERSION = "gaq-audit", 1
 MD_GRADE, SCREENING_GRADE, NOT_DECIDED = "MD-grade", "screening-grade", "not decided"
 MEV = 1000.0  # meV per eV
 
-PRECISE_ATOMS = 32  # derivatives of structures up to this size are taken in float64
+SMALL = 32  # atoms: derivatives of such structures are taken in float64, and their simulations may be long
 STEPS = (1e-4, 1e-3, 1e-2)  # Å, of the finite differences
 SINGLE_STEPS = STEPS[1:]  # in single precision a shorter one would show nothing but rounding
 JUDGED_STEP = 1e-2  # Å: shorter ones see single roundings of the energy, which average out along a path
@@ -93,6 +93,13 @@ class Plan:
 QUICK = Plan(replicas=4, picoseconds=1.0, frames=3)
 
 
+def usual_plan(atoms: int, quick: bool = False) -> Plan:
+    """Return how much is measured of a structure where nothing else is said: of a large one, the least that decides."""
+    if quick:
+        return QUICK
+    return Plan(replicas=FEWEST_REPLICAS, picoseconds=FEWEST_PICOSECONDS) if atoms > SMALL else Plan()
+
+
 @dataclass(frozen=True)
 class Check:
     """One quantity against its bound; `passed` is None where it is not decided, or not judged for want of a bound."""
@@ -143,7 +150,7 @@ def audit(
             check_frames(frames, known)
     spread = frames.spread(plan.frames)
     deployed, standard = computed_on(subject), None if reference is None else computed_on(reference)
-    small = max(len(frame) for frame in spread) <= PRECISE_ATOMS
+    small = max(len(frame) for frame in spread) <= SMALL
     double = isinstance(subject, ForceField) and (small or deployed is subject)
     precise = subject.to(dtype=torch.float64) if double else deployed  # type: ignore[attr-defined]
     figures = derivatives(precise, deployed, spread, cutoff, plan, progress,

@@ -29,9 +29,10 @@ def audit(
         "Audit an ASE calculator instead, which a function without arguments makes."))] = None,
     reference: Annotated[Path | None, typer.Option("--reference", metavar="MODEL", parser=options.model_file, help=(
         "Model in full precision, whose energy fluctuation is the measure."))] = None,
-    replicas: Annotated[int | None, options.number("--replicas", "Simulations; 16, or 4 with --quick.")] = None,
+    replicas: Annotated[int | None, options.number("--replicas", (
+        "Simulations; 16 (8 above 32 atoms), or 4 with --quick."))] = None,
     picoseconds: Annotated[float | None, typer.Option("--picoseconds", help=(
-        "Length of each; 20 ps, or 1 ps with --quick."))] = None,
+        "Length of each; 20 ps (10 ps above 32 atoms), or 1 ps with --quick."))] = None,
     timesteps: Annotated[str, typer.Option("--timesteps", metavar="FS,...", help=(
         "Time steps in fs, as 1,0.5,0.25; the first one is judged."))] = "0.5",
     temperature: Annotated[float, typer.Option("--temperature", help="K, of the first velocities.")] = 300.0,
@@ -54,6 +55,7 @@ def audit(
     constant energy, always with the model as it is deployed.
     """
     from gaq.audit import audit as measure
+    from gaq.audit import usual_plan
     from gaq.data import KeyMap, load_frames
     from gaq.files import write_atomically
 
@@ -61,8 +63,6 @@ def audit(
         raise ConfigError("an audit needs either a MODEL file or --calculator module:factory, and not both")
     if write and model is None:
         raise ConfigError("--write stores the result in a model file, and a calculator has none; use --json FILE")
-    plan = _plan(quick, timesteps, replicas=replicas, picoseconds=picoseconds, frames=frames, temperature_K=temperature,
-                 batch_size=batch_size, seed=seed)
     options.check_outputs([out], overwrite, [model, reference, data])
     options.use_threads(threads)
     subject, identity = _subject(model, calculator or "", device)
@@ -71,6 +71,8 @@ def audit(
         _check_unaudited(model, subject, overwrite)
     standard = None if reference is None else options.load_model(reference, device)
     structures = load_frames(data, KeyMap(None, None, length_unit=length_unit))
+    plan = _plan(usual_plan(len(structures[0]), quick), timesteps, replicas=replicas, picoseconds=picoseconds,
+                 frames=frames, temperature_K=temperature, batch_size=batch_size, seed=seed)
     identity["reference"] = None if reference is None else str(reference)
     with stages("auditing") as stage:
         result = identity | measure(subject, structures, plan, reference=standard, progress=stage)
@@ -115,11 +117,9 @@ def _subject(model: Path | None, calculator: str, device: str) -> "tuple[Predict
     return forcefield, {"model": str(model), "model_sha256": sha256(model), "recipe": forcefield.recipe.name}
 
 
-def _plan(quick: bool, timesteps: str, **given: Any) -> "Plan":
-    """Return the plan with everything that was given."""
+def _plan(usual: "Plan", timesteps: str, **given: Any) -> "Plan":
+    """Return the usual plan with everything that was given."""
     from dataclasses import replace
-
-    from gaq.audit import QUICK, Plan
 
     try:
         steps = tuple(float(part) for part in timesteps.split(","))
@@ -127,7 +127,7 @@ def _plan(quick: bool, timesteps: str, **given: Any) -> "Plan":
         raise ConfigError(f"--timesteps must be numbers of fs with commas between, as 1,0.5,0.25; given {timesteps!r}"
                           ) from None
     said = {name: value for name, value in given.items() if value is not None}
-    return replace(QUICK if quick else Plan(), timesteps_fs=steps, **said)
+    return replace(usual, timesteps_fs=steps, **said)
 
 
 def _calculator(target: str) -> "CalculatorPredictor":

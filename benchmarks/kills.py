@@ -184,7 +184,7 @@ def torn(run: Path) -> list[str]:
         if not path.name.startswith("."):
             try:
                 load(path) if path.stem == "model" else _tensors(path)
-            except Exception as error:
+            except Exception as error:  # whatever a torn file raises is a fault, and is reported
                 faults.append(f"{path.name}: {error}")
     return faults
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gaq.errors import ModelFileError
+from gaq.leaves import Leaf
 from gaq.nn.geometry import Geometry
 from gaq.nn.leaves import Frame, mix_channels
 from gaq.quant.affine import codes
@@ -24,7 +24,6 @@ from gaq.quant.packing import pack, unpack
 from gaq.quant.vectors import VectorFormat
 from gaq.so3 import degree_slices
 
-LARGEST_STEP = 1e30  # of codes; the smallest is its inverse
 
 
 class LearnedScale(nn.Module):
@@ -51,10 +50,6 @@ class FixedScale(nn.Module):
     def forward(self) -> Tensor:
         """Return s."""
         return self.value
-
-    def check(self) -> None:
-        """Raise ModelFileError for a step that cannot be divided by."""
-        _check_steps(self.value)
 
 
 class FloatWeight(nn.Module):
@@ -118,11 +113,6 @@ class PackedWeight(nn.Module):
         """Return itself."""
         return self
 
-    def check(self) -> None:
-        """Raise ModelFileError for codes outside of their format, or a step that cannot be divided by."""
-        _check_steps(self.scale)
-        self()
-
     def _load_from_state_dict(self, *arguments, **keywords) -> None:  # type: ignore[no-untyped-def]
         super()._load_from_state_dict(*arguments, **keywords)
         self._unpacked = None
@@ -169,9 +159,9 @@ class ProtectedInputCodes(InputCodes):
 class QuantizedLinear(nn.Module):
     """Low-bit `leaves.Linear`: y = (codes(x / s_x) · codes(W s_x / s_W)ᵀ) s_W + b."""
 
-    def __init__(self, role: str, weight: Weight, bias: Tensor | None, inputs: InputCodes | None) -> None:
+    def __init__(self, leaf: Leaf, weight: Weight, bias: Tensor | None, inputs: InputCodes | None) -> None:
         super().__init__()
-        self.role = role
+        self.leaf = leaf
         self.weight = weight
         self.inputs = inputs
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
@@ -189,9 +179,9 @@ class QuantizedLinear(nn.Module):
 class QuantizedVectorLinear(nn.Module):
     """Low-bit `leaves.VectorLinear`: the weights are codes; the vectors come rounded from a `QuantizedVectors`."""
 
-    def __init__(self, role: str, weight: Weight, max_degree: int) -> None:
+    def __init__(self, leaf: Leaf, weight: Weight, max_degree: int) -> None:
         super().__init__()
-        self.role = role
+        self.leaf = leaf
         self.weight = weight
         self.slices = degree_slices(max_degree)
 
@@ -206,9 +196,9 @@ class QuantizedVectorLinear(nn.Module):
 class QuantizedEmbedding(nn.Module):
     """Low-bit `leaves.Embedding`: one scale for each species."""
 
-    def __init__(self, role: str, weight: Weight) -> None:
+    def __init__(self, leaf: Leaf, weight: Weight) -> None:
         super().__init__()
-        self.role = role
+        self.leaf = leaf
         self.weight = weight
 
     def forward(self, indices: Tensor) -> Tensor:
@@ -251,10 +241,10 @@ class QuantizedVectors(nn.Module):
 
     rounding: Tensor
 
-    def __init__(self, role: str, formats: tuple[VectorFormat, ...], scales: list[Scale],
+    def __init__(self, leaf: Leaf, formats: tuple[VectorFormat, ...], scales: list[Scale],
                  points: list[Tensor | None]) -> None:
         super().__init__()
-        self.role, self.formats = role, formats
+        self.leaf, self.formats = leaf, formats
         self.slices = degree_slices(len(formats))
         self.scales = nn.ModuleList(scales)
         for index, table in enumerate(points):
@@ -285,14 +275,7 @@ class QuantizedVectors(nn.Module):
     def frozen(self) -> "QuantizedVectors":
         """Return the deployed form."""
         points = [getattr(self, f"points{degree}") for degree in range(1, len(self.formats) + 1)]
-        return QuantizedVectors(self.role, self.formats, [FixedScale(s()) for s in self.scales], points)
-
-
-def _check_steps(steps: Tensor) -> None:
-    """Raise ModelFileError for steps by which products, quotients and squares may leave the range of float32."""
-    if not bool(((steps >= 1 / LARGEST_STEP) & (steps <= LARGEST_STEP)).all()):
-        raise ModelFileError(f"steps must be from {1 / LARGEST_STEP:.0e} to {LARGEST_STEP:.0e}; they go from "
-                             f"{float(steps.min()):.3g} to {float(steps.max()):.3g}")
+        return QuantizedVectors(self.leaf, self.formats, [FixedScale(s()) for s in self.scales], points)
 
 
 QUANTIZED = (QuantizedLinear, QuantizedVectorLinear, QuantizedEmbedding, QuantizedVectors)

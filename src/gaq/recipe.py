@@ -13,10 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from gaq.errors import ConfigError, did_you_mean
 from gaq.files import write_atomically
-from gaq.quant.direction import ComponentDirection, KMeansCodebook
 from gaq.quant.formats import Bits, InputBits
-from gaq.quant.magnitude import LinearMagnitude
-from gaq.quant.vectors import MDDQ, Components, VectorFormat
+from gaq.quant.vector_formats import (
+    MDDQ,
+    ComponentDirection,
+    Components,
+    KMeansCodebook,
+    LinearMagnitude,
+    VectorFormat,
+)
 from gaq.reading import read_text
 
 FILE_ENDING = ".json"

@@ -31,7 +31,8 @@ from gaq.nn.quantized import (
 from gaq.quant.affine import clipped_fraction, positive, scale_from_max, scale_from_mse
 from gaq.quant.formats import IntFormat
 from gaq.quant.packing import packed_size
-from gaq.quant.vectors import VectorFormat
+from gaq.quant.vector_formats import VectorFormat
+from gaq.quant.vectors import VectorNumerics, quantizer_of
 from gaq.recipe import Recipe, Rule
 from gaq.so3 import degree_slices
 
@@ -188,7 +189,7 @@ def saturation(model: Transformer, graphs: Iterable[Graph]) -> list[tuple[str, f
         elif isinstance(leaf, QuantizedVectors):
             for degree, fmt in enumerate(leaf.formats, start=1):
                 v = _vectors(seen.vectors[name], degree, fmt)
-                rows.append((f"{name}.l{degree}", fmt.clipped(v, leaf.scales[degree - 1]())))
+                rows.append((f"{name}.l{degree}", quantizer_of(fmt).clipped(v, leaf.scales[degree - 1]())))
     return rows
 
 
@@ -331,8 +332,9 @@ def _vector_quantizer(name: str, leaf: VectorQuantizer, rule: Rule, seen: Observ
     points: list[Tensor | None] = []
     for degree, fmt in enumerate(formats, start=1):
         v = _vectors(seen.vectors[name], degree, fmt)
-        scales.append(LearnedScale(_vector_scale(v, degree, fmt, rule)))
-        points.append(fmt.initial_points(v, degree, seed=0))
+        quantizer = quantizer_of(fmt)
+        scales.append(LearnedScale(_vector_scale(v, degree, quantizer, rule)))
+        points.append(quantizer.initial_points(v, degree, seed=0))
     return QuantizedVectors(str(leaf.role), formats, scales, points)
 
 
@@ -355,12 +357,12 @@ def _vector_formats(name: str, leaf: VectorQuantizer, rule: Rule) -> tuple[Vecto
     return tuple(formats)
 
 
-def _vector_scale(v: Tensor, degree: int, fmt: VectorFormat, rule: Rule) -> Tensor:
+def _vector_scale(v: Tensor, degree: int, quantizer: VectorNumerics, rule: Rule) -> Tensor:
     """Return the scale of a vector format: one for each channel, or one in all."""
     v = v * rule.headroom
     if rule.granularity == "tensor":
-        return fmt.initial_scale(v, degree).float()
-    return torch.stack([fmt.initial_scale(v[..., c : c + 1], degree) for c in range(v.shape[-1])]).float()
+        return quantizer.initial_scale(v, degree).float()
+    return torch.stack([quantizer.initial_scale(v[..., c : c + 1], degree) for c in range(v.shape[-1])]).float()
 
 
 def _vectors(samples: list[tuple[Tensor, Geometry]], degree: int, fmt: VectorFormat) -> Tensor:

@@ -15,7 +15,7 @@ from gaq.engine.errors import NotLowered
 from gaq.engine.native import NativeForceField
 from gaq.forcefield import ForceField, load
 from gaq.graph import Graph, build_graph, collate
-from gaq.quant.vectors import MDDQ, Components
+from gaq.quant.vector_formats import MDDQ, Components
 from gaq.recipe import RECIPES
 from gaq.structure import Structure
 from gaq.transform import freeze, prepare

@@ -14,7 +14,7 @@ from gaq.engine.native import NativeForceField
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField
 from gaq.graph import Graph
-from gaq.quant.vectors import Components
+from gaq.quant.vector_formats import Components
 from gaq.recipe import RECIPES
 from gaq.transform import freeze, prepare
 

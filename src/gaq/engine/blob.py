@@ -32,9 +32,7 @@ from gaq.nn.quantized import (
     QuantizedVectors,
 )
 from gaq.nn.radial import CosineCutoff, PolynomialCutoff
-from gaq.quant.direction import ComponentDirection
-from gaq.quant.magnitude import LinearMagnitude
-from gaq.quant.vectors import MDDQ, Components
+from gaq.quant.vector_formats import MDDQ, ComponentDirection, Components, LinearMagnitude
 from gaq.so3 import SPREAD, SPREADING, harmonics
 
 if TYPE_CHECKING:

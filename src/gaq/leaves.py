@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gaq.errors import ConfigError, ModelFileError
 from gaq.quant.formats import IntFormat
 from gaq.quant.packing import check_codes, packed_size
-from gaq.quant.vectors import VectorFormat
+from gaq.quant.vector_formats import VectorFormat
 from gaq.recipe import Recipe, Rule
 
 Rows = Literal["atom", "edge"]
@@ -58,8 +58,8 @@ class TensorType:
                 outside of their format.
         """
         if given.dtype != self.dtype or given.shape != self.shape:
-            raise ModelFileError(f"the tensor {name!r} is {given.dtype} of shape {given.shape}, and should be {self.dtype} of "
-                                 f"shape {self.shape}")
+            raise ModelFileError(f"the tensor {name!r} is {given.dtype} of shape {given.shape}, and should be "
+                                 f"{self.dtype} of shape {self.shape}")
         if given.dtype.kind == "f" and not np.isfinite(given).all():
             raise ModelFileError(f"the tensor {name!r} holds values that are not finite")
         if self.steps and not ((given >= 1 / LARGEST_STEP) & (given <= LARGEST_STEP)).all():
@@ -122,7 +122,8 @@ class Leaf:
             return {"weight.weight": float32(*self.weight)}
         steps = (*self.weight[:-1], 1) if rule.granularity == "channel" else (1,) * len(self.weight)
         fmt = IntFormat(bits=rule.weight)
-        packed = TensorType(np.dtype(np.uint8), (packed_size(math.prod(self.weight), fmt),), codes=fmt, unpacked=self.weight)
+        size = packed_size(math.prod(self.weight), fmt)
+        packed = TensorType(np.dtype(np.uint8), (size,), codes=fmt, unpacked=self.weight)
         return {"weight.packed": packed, "weight.scale": float32(*steps, steps=True)}
 
 

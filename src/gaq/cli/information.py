@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gaq.forcefield import ForceField
-    from gaq.quant.vectors import VectorFormat
+    from gaq.quant.vector_formats import VectorFormat
 
 FLOAT = "float"
 

@@ -68,7 +68,7 @@ class ModelKind:
         schema: leaves and other tensors of a configuration.
         recipes: named ways to quantize it.
         check: raises ModelFileError for values of tensors that no training leads to.
-        nearest: how near training saw two atoms by their atomic numbers, Å, shape (largest + 1, largest + 1); None if unknown.
+        nearest: how near training saw two atoms by their atomic numbers, Å; see `gaq.graph.Potential`.
         earlier: brings header and tensors of a file of an earlier format version up to date.
     """
 

@@ -21,7 +21,8 @@ from gaq.nn.leaves import Frame, mix_channels
 from gaq.quant.affine import codes
 from gaq.quant.formats import IntFormat
 from gaq.quant.packing import pack, unpack
-from gaq.quant.vectors import VectorFormat
+from gaq.quant.vector_formats import VectorFormat
+from gaq.quant.vectors import quantizer_of
 from gaq.so3 import degree_slices
 
 
@@ -86,7 +87,8 @@ class MasterWeight(nn.Module):
     def frozen(self, step: Tensor | None = None) -> "PackedWeight":
         """Return the deployed form."""
         whole, scale = self(step)
-        return PackedWeight(pack(whole, self.fmt), scale, self.fmt, tuple(whole.shape))
+        packed = torch.from_numpy(pack(whole.detach().cpu().numpy(), self.fmt))
+        return PackedWeight(packed, scale, self.fmt, tuple(whole.shape))
 
 
 class PackedWeight(nn.Module):
@@ -106,7 +108,8 @@ class PackedWeight(nn.Module):
         """Return (codes, scale), whole numbers in float; the input's step is in them already."""
         if self._unpacked is None or self._unpacked.dtype != self.scale.dtype or (
                 self._unpacked.device != self.scale.device):
-            self._unpacked = unpack(self.packed, self.fmt, self.shape).to(self.scale)
+            whole = unpack(self.packed.detach().cpu().numpy(), self.fmt, self.shape)
+            self._unpacked = torch.from_numpy(whole).to(self.scale)
         return self._unpacked, self.scale
 
     def frozen(self, step: Tensor | None = None) -> "PackedWeight":
@@ -245,6 +248,7 @@ class QuantizedVectors(nn.Module):
                  points: list[Tensor | None]) -> None:
         super().__init__()
         self.leaf, self.formats = leaf, formats
+        self.quantizers = tuple(quantizer_of(fmt) for fmt in formats)
         self.slices = degree_slices(len(formats))
         self.scales = nn.ModuleList(scales)
         for index, table in enumerate(points):
@@ -267,9 +271,9 @@ class QuantizedVectors(nn.Module):
         """Return rounded features (N, M, C), and where their components are given."""
         frame = LocalFrame(geometry, tuple(fmt.aligned for fmt in self.formats))
         local = frame.of(v)
-        rounded = torch.cat([fmt.quantize(local[:, part], scale(), degree, getattr(self, f"points{degree}"))
-                             for degree, (part, fmt, scale) in enumerate(
-                                 zip(self.slices, self.formats, self.scales, strict=True), start=1)], 1)
+        rounded = torch.cat([quantizer.quantize(local[:, part], scale(), degree, getattr(self, f"points{degree}"))
+                             for degree, (part, quantizer, scale) in enumerate(
+                                 zip(self.slices, self.quantizers, self.scales, strict=True), start=1)], 1)
         return torch.where(self.rounding, rounded, local), frame
 
     def frozen(self) -> "QuantizedVectors":

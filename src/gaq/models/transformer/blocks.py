@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gaq.models.transformer.attention import ATTENTIONS
-from gaq.nn.geometry import Geometry
 from gaq.models.transformer.config import ModelConfig
+from gaq.nn.geometry import Geometry
 from gaq.nn.leaves import Frame, Leaves
 from gaq.so3 import degree_slices
-
 
 
 class Mlp(nn.Module):

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from gaq.models.contract import Config, Shape
 from gaq.so3 import MAX_DEGREE
 
+MAX_TEMPERATURE = 8.0  # T_h of the robust attention
+
 
 class ModelShape(Shape):
     """Shape of a transformer but for its species, which come from the data.

@@ -15,7 +15,17 @@
 
 from functools import lru_cache
 
-from gaq.leaves import EmbeddingLeaf, Leaf, LinearLeaf, Schema, TensorType, VectorLinearLeaf, VectorQuantizerLeaf, float32, float64
+from gaq.leaves import (
+    EmbeddingLeaf,
+    Leaf,
+    LinearLeaf,
+    Schema,
+    TensorType,
+    VectorLinearLeaf,
+    VectorQuantizerLeaf,
+    float32,
+    float64,
+)
 from gaq.models.transformer.config import ModelConfig
 
 ROLES = ("first", "radial", "contraction", "scalar", "update", "coupling", "vector", "feature", "last")
@@ -49,8 +59,9 @@ def schema(config: ModelConfig) -> Schema:
     hidden, count = c.scalars // 2 or 1, len(c.species)
     leaves |= {"head.first": LinearLeaf("last", "atom", c.scalars, hidden),
                "head.second": LinearLeaf("last", "atom", hidden, 1, gain=0.1)}
-    return Schema(leaves, kept | {"energy_scale": float64(), "energy_offsets": float64(count), "closest": float64(count, count),
-                                  "energy_range": float64(count, 2)})
+    kept |= {"energy_scale": float64(), "energy_offsets": float64(count), "closest": float64(count, count),
+             "energy_range": float64(count, 2)}
+    return Schema(leaves, kept)
 
 
 def _attention(name: str, c: ModelConfig) -> dict[str, Leaf]:

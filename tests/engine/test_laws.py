@@ -13,7 +13,7 @@ from gaq.engine.native import NativeForceField
 from gaq.forcefield import ForceField
 from gaq.graph import build_graph, collate
 from gaq.recipe import RECIPES
-from gaq.so3 import random_rotations
+from gaq.rotations import random_rotations
 from gaq.structure import Structure
 from gaq.transform import freeze, prepare
 

@@ -10,7 +10,8 @@ from tiny import SHAPES, calibration, cluster, float_model, forcefield
 from gaq.graph import build_graph
 from gaq.nn.blocks import ByDegree
 from gaq.nn.model import ModelConfig, Transformer, edge_vectors
-from gaq.so3 import components, random_rotations, wigner_d
+from gaq.rotations import random_rotations, wigner_d
+from gaq.so3 import components
 
 
 @pytest.mark.parametrize(("changes", "message"), [

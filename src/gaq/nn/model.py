@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gaq.errors import ModelFileError
 from gaq.graph import Graph, Prediction
 from gaq.nn.blocks import AttentionBlock, InteractionBlock, Mlp, NeighbourEmbedding
+from gaq.nn.distances import shortest_distances
 from gaq.nn.extrapolation import (
     UNKNOWN,
     check_training_range,
@@ -18,7 +19,6 @@ from gaq.nn.extrapolation import (
     pair_table,
     repulsion,
     seen_distances,
-    shortest_distances,
 )
 from gaq.nn.geometry import Geometry
 from gaq.nn.radial import BASES, CUTOFFS

@@ -75,7 +75,7 @@ class ForceField:
     @property
     def nearest(self) -> NDArray[np.float64]:
         """How near training saw two atoms by their atomic numbers, Å, less 5 %; nearer, the model holds back."""
-        return nearest_known(self.model.closest, self.species, self.cutoff)
+        return nearest_known(self.model.closest.cpu().numpy(), self.species, self.cutoff)
 
     @property
     def sha256(self) -> str:

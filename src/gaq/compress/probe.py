@@ -13,6 +13,7 @@ from gaq.nn.leaves import LEAVES, Linear, VectorQuantizer
 from gaq.nn.quantized import QUANTIZED, InputCodes, ProtectedInputCodes, QuantizedLinear, QuantizedVectors
 from gaq.quant.affine import clipped_fraction
 from gaq.quant.vector_formats import VectorFormat
+from gaq.quant.vectors import quantizer_of
 from gaq.so3 import degree_slices
 
 SAMPLE_ROWS = 4096  # activations kept for each leaf and batch

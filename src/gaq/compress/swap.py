@@ -124,8 +124,8 @@ def _deployed(name: str, module: nn.Module, rule: Rule) -> nn.Module:
     given = {part: _empty(kind) for part, kind in leaf.tensors(name, rule).items()}
     if isinstance(leaf, VectorQuantizerLeaf):
         degrees = range(1, leaf.max_degree + 1)
-        return QuantizedVectors(leaf, leaf.formats(name, rule), [FixedScale(given[f"scales.{d - 1}.value"]) for d in degrees],
-                                [given.get(f"points{d}") for d in degrees])
+        steps = [FixedScale(given[f"scales.{degree - 1}.value"]) for degree in degrees]
+        return QuantizedVectors(leaf, leaf.formats(name, rule), steps, [given.get(f"points{degree}") for degree in degrees])
     weight: Weight
     if rule.weight is None:
         weight = FloatWeight(given["weight.weight"])

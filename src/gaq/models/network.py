@@ -36,7 +36,7 @@ class Network(nn.Module):
         self.leaf = Leaves(schema.leaves)
         self.register_buffer("energy_scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("energy_offsets", torch.zeros(len(config.species), dtype=torch.float64))
-        index_of = torch.full((max(config.species) + 1,), -1, dtype=torch.int64, device="cpu")  # known, unlike what is loaded
+        index_of = torch.full((max(config.species) + 1,), -1, dtype=torch.int64, device="cpu")  # not loaded
         index_of[list(config.species)] = torch.arange(len(config.species), device="cpu")
         self.register_buffer("index_of", index_of, persistent=False)
 

@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gaq.so3 import local_frames, wigner_d
+from gaq.rotations import local_frames, wigner_d
 
 
 @dataclass(eq=False)

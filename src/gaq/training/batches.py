@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gaq.errors import DataError
 from gaq.graph import Graph, build_graph, collate
-from gaq.so3 import random_rotations
+from gaq.rotations import random_rotations
 from gaq.structure import Structure
 from gaq.training.workers import ALONE, Workers
 

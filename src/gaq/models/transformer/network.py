@@ -16,9 +16,9 @@ from gaq.models.transformer.extrapolation import (
     pair_table,
     repulsion,
     seen_distances,
-    shortest_distances,
 )
 from gaq.models.transformer.schema import schema
+from gaq.nn.distances import shortest_distances
 from gaq.nn.geometry import Geometry
 from gaq.radial import BASES, CUTOFFS
 from gaq.so3 import harmonics
@@ -50,8 +50,8 @@ class Transformer(Network):
         self.envelope = CUTOFFS[c.envelope](c.cutoff)
         self.basis = BASES[c.basis](c.cutoff, c.radial_functions)
         self.embedding = NeighbourEmbedding(c, leaf.within("embedding"))
-        self.attention = nn.ModuleList(AttentionBlock(c, leaf.within(f"attention.{layer}")) for layer in range(c.layers))
-        self.interaction = nn.ModuleList(InteractionBlock(c, leaf.within(f"interaction.{layer}")) for layer in range(c.layers))
+        self.attention = nn.ModuleList(AttentionBlock(c, leaf.within(f"attention.{n}")) for n in range(c.layers))
+        self.interaction = nn.ModuleList(InteractionBlock(c, leaf.within(f"interaction.{n}")) for n in range(c.layers))
         self.head = Mlp(leaf.within("head"))
         self.register_buffer("closest", torch.full((len(c.species),) * 2, UNKNOWN, dtype=torch.float64))
         self.register_buffer("energy_range", torch.full((len(c.species), 2), UNKNOWN, dtype=torch.float64))

@@ -5,6 +5,11 @@ that a feature array has shape (atoms, M, channels) with M = (L+1)² - 1. Compon
 (x, y, z). Harmonics are Racah-normalized, |Y^l(u)| = 1 for unit vectors u.
 """
 
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
 from gaq.arrays import Array, namespace
 from gaq.errors import ConfigError
 
@@ -57,3 +62,19 @@ def harmonics(directions: Array, max_degree: int) -> Array:
                   (35 * zz * zz - 30 * zz + 3) / 8, d * x * z * (7 * zz - 3), (c / 2) * (xx - yy) * (7 * zz - 1),
                   b * x * z * (xx - 3 * yy), (a / 4) * (xx * xx - 6 * xx * yy + yy * yy)]
     return xp.stack(terms, -1)
+
+
+@lru_cache
+def solvable_directions(degree: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return unit vectors X, as many as components, and the inverse P of Y^l(X): then D^l(R) = (P Y^l(R X))ᵀ.
+
+    They are the best conditioned of 2000 random draws, with a fixed seed.
+
+    Returns:
+        Shapes (2l+1, 3) and (2l+1, 2l+1).
+    """
+    draws = np.random.default_rng(degree).normal(size=(2000, 2 * degree + 1, 3))
+    draws /= np.linalg.norm(draws, axis=-1, keepdims=True)
+    values = harmonics(draws, degree)[..., degree_slices(degree)[-1]]
+    best = int(np.linalg.cond(values).argmin())
+    return draws[best], np.linalg.inv(values[best])

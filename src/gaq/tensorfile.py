@@ -33,7 +33,7 @@ def write(path: str | Path, entry: str, header: dict[str, Any], state: Mapping[s
     """
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     _checked(text, f"the header of {path}")
-    write_atomically(path, save({name: np.ascontiguousarray(t) for name, t in state.items()}, metadata={entry: text}))
+    write_atomically(path, save({name: np.asarray(t, order="C") for name, t in state.items()}, metadata={entry: text}))
 
 
 def read(path: str | Path, entry: str, what: str) -> tuple[dict[str, Any], dict[str, NDArray]]:

@@ -1,9 +1,13 @@
 """First formats and steps of a low-bit model, from what its leaves are given on calibration structures."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gaq.compress.probe import Observations, local_vectors
+from gaq.graph import Graph, build_graph, collate
 from gaq.nn.leaves import Embedding, Linear, VectorLinear, VectorQuantizer
 from gaq.nn.quantized import (
     FloatWeight,
@@ -18,13 +22,23 @@ from gaq.nn.quantized import (
     Scale,
     Weight,
 )
+from gaq.nn.tensors import tensors
 from gaq.quant.affine import positive, scale_from_max, scale_from_mse
 from gaq.quant.formats import IntFormat
 from gaq.quant.vectors import VectorNumerics, quantizer_of
 from gaq.recipe import Recipe, Rule
+from gaq.structure import Structure
 
+FRAMES, BATCH = 64, 16  # that steps are chosen on; at a time
 SCARCE_BITS, SPARE = 8, 4  # inputs of so few bits have none to spare for the weights' sake; others, steps so much larger
 SMALLEST_COLUMN = 1e-3  # of a weight matrix, relative to its largest: silent channels need not be brought to its size
+
+
+def calibration_batches(frames: Sequence[Structure], cutoff: float, device: str = "cpu") -> list[Graph]:
+    """Return the batches that steps are calibrated on: up to 64 structures, evenly spread."""
+    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).astype(int)]
+    return [tensors(collate([build_graph(frame, cutoff) for frame in chosen[k : k + BATCH]]), device)
+            for k in range(0, len(chosen), BATCH)]
 
 
 def calibrated(name: str, leaf: nn.Module, rule: Rule, recipe: Recipe, seen: Observations) -> nn.Module:

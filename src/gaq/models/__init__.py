@@ -38,9 +38,12 @@ def network_of(name: str) -> Any:
 
 def emitter_of(name: str) -> Any | None:
     """Return the class that lowers a kind of model for the native engine, or None where only PyTorch computes it."""
-    if find_spec(f"{__name__}.{name}.lowering") is None:
-        return None
-    return import_module(f"{__name__}.{name}.lowering").EMITTER
+    return _offered(name, "lowering", "EMITTER")
+
+
+def costs_of(name: str) -> Any | None:
+    """Return the function that says the multiply-adds of a kind's parts, or None where nobody wrote it."""
+    return _offered(name, "costs", "parts")
 
 
 def named_recipes(kind: str | None = None) -> dict[str, Recipe]:
@@ -61,3 +64,9 @@ def load_recipe(given: str | Recipe | dict, kind: str | None = None) -> Recipe:
         ConfigError: an unknown name, no such file, or data that do not follow the schema.
     """
     return read_recipe(given, named_recipes(kind))
+
+
+def _offered(kind: str, module: str, name: str) -> Any | None:
+    if find_spec(f"{__name__}.{kind}.{module}") is None:
+        return None
+    return getattr(import_module(f"{__name__}.{kind}.{module}"), name)

@@ -5,20 +5,23 @@
 | `__init__`           | `KIND: ModelKind`       | configuration, leaves, recipes, checks; without PyTorch               |
 | `network`            | `NETWORK`               | the class of its `gaq.models.network.Network`: definition on PyTorch  |
 | `lowering`           | `EMITTER`, or no module | the class that lowers it for the native engine                        |
+| `costs`              | `parts`, or no module   | the multiply-adds of its parts, of the definition and of the engine   |
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from gaq.leaves import Schema
+from gaq.lowering.sections import MOST_CODE_BITS, MOST_WHOLE_BITS
 from gaq.recipe import Recipe
 
 Tensors = Mapping[str, NDArray]  # of a model file, by name
+Arithmetic = Literal["float32", "int16", "int8"]
 
 
 class Shape(BaseModel):
@@ -79,3 +82,30 @@ class ModelKind:
     check: Callable[[Any, Tensors], None] = _nothing
     nearest: Callable[[Any, Tensors], NDArray[np.float64] | None] = _nothing
     earlier: Callable[[int, dict[str, Any], dict[str, NDArray]], None] = lambda version, header, tensors: None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Multiply-adds of one part of a model, for each atom or for each directed edge (i, j).
+
+    Args:
+        module: which leaf, or which block for what no leaf does.
+        role: of the leaf, or "".
+        per: what the numbers are for.
+        definition: of the matrix products in the forward pass of PyTorch.
+        forward, adjoint: of the engine.
+    """
+
+    module: str
+    role: str
+    per: Literal["atom", "edge"]
+    definition: float
+    forward: float
+    adjoint: float
+
+    def arithmetic(self, recipe: Recipe) -> Arithmetic:
+        """Return what the engine's forward pass multiplies; adjoints, and all that edges do, are float32."""
+        rule = recipe.rule_for(self.module, self.role)
+        if self.per == "edge" or self.role == "vector" or rule.weight is None or rule.weight > MOST_CODE_BITS or rule.input is None or rule.input > MOST_WHOLE_BITS:
+            return "float32"
+        return "int8" if rule.input <= MOST_CODE_BITS else "int16"

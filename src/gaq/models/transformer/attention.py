@@ -26,6 +26,10 @@ class RobustAttention(nn.Module):
         self.filter_width = heads
         self.temperature_logit = nn.Parameter(torch.full((heads,), -1.0))
 
+    def sensitive(self, query: Tensor, key: Tensor, filters: Tensor, *others: Tensor) -> list[Tensor]:
+        """Return what is not finite where inputs overflow, which the weights, being bounded, would hide."""
+        return [query * query, key * key, filters]
+
     def forward(self, query: Tensor, key: Tensor, filters: Tensor, envelope: Tensor, centers: Tensor,
                 neighbours: Tensor) -> Tensor:
         """Return a_ij of shape (E, H) from query, key (N, F), filters (E, H), envelope (E,)."""

@@ -61,7 +61,8 @@ class Emitter:
         temperature = np.ones(self.config.heads)
         if self.config.attention == "robust":
             logit = self.tensors[f"{name}.attention.temperature_logit"]
-            temperature = MAX_TEMPERATURE / (1 + np.exp(-logit))
+            decay = np.exp(-logit.astype(np.float64)).astype(np.float32)  # rounded as PyTorch rounds it
+            temperature = MAX_TEMPERATURE * (1 / (1 + decay))
         made.put(f"{name}.temperature", temperature, np.float32)
 
     def _interaction(self, made: Sections, name: str) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from gaq.engine.errors import NotLowered
 from gaq.engine.tables import Table, tabulate
@@ -33,7 +32,7 @@ from gaq.nn.quantized import (
 )
 from gaq.nn.radial import CosineCutoff, PolynomialCutoff
 from gaq.quant.vector_formats import MDDQ, ComponentDirection, Components, LinearMagnitude
-from gaq.so3 import SPREAD, SPREADING, harmonics
+from gaq.so3 import SPREAD, SPREADING, degree_slices, harmonics
 
 if TYPE_CHECKING:
     from gaq.nn.model import Transformer
@@ -117,28 +116,28 @@ class _Lowering:
                  np.float64)
         self.put("species", list(c.species), np.int32)
         self.put("energy_offsets", self.model.energy_offsets, np.float64)
-        self.put("repulsion", pair_table(self.model.closest, c.species, c.cutoff), np.float64)
-        self.put("bounds", energy_bounds(self.model.energy_range), np.float64)
+        self.put("repulsion", pair_table(self.model.closest.numpy(), c.species, c.cutoff), np.float64)
+        self.put("bounds", energy_bounds(self.model.energy_range.numpy()), np.float64)
 
     def _tables(self) -> Table:
         """Tabulate the filters of all layers and of the embedding, with one spacing for all."""
         model = self.model
-        embedding = self._dense("embedding.filters")[0]
+        embedding = self._dense("embedding.filters")[0].T
         layers = [[self._dense(f"attention.{n}.filters.radial.{part}") for part in ("first", "second")]
                   for n in range(model.config.layers)]
 
-        def filters(r: Tensor) -> Tensor:
+        def filters(r: NDArray) -> NDArray:
             basis = model.basis(r)
-            parts = [functional.linear(basis, embedding) * model.envelope(r)[:, None]]
-            hidden = [functional.silu(functional.linear(basis, *first)) for first, _ in layers]
-            parts += [functional.linear(h, *second) for h, (_, second) in zip(hidden, layers, strict=True)]
-            return torch.cat(parts, -1)
+            parts = [basis @ embedding * model.envelope(r)[:, None]]
+            for (inner, offset), (outer, bias) in layers:
+                hidden = basis @ inner.T + offset
+                parts.append(hidden / (1 + np.exp(-hidden)) @ outer.T + bias)
+            return np.concatenate(parts, -1)
 
-        with torch.no_grad():
-            table = tabulate(filters, model.config.cutoff)
+        table = tabulate(filters, model.config.cutoff)
         self.error = table.error
         start = 0
-        for name, width in (("embedding.table", len(embedding)),
+        for name, width in (("embedding.table", embedding.shape[1]),
                             *((f"attention.{n}.table", len(layer[1][0])) for n, layer in enumerate(layers))):
             self.put(name, table.coefficients[:, start : start + width], np.float32)
             start += width
@@ -275,7 +274,7 @@ class _Lowering:
             self.put(f"wigner.{degree}.directions", directions, np.float64)
             self.put(f"wigner.{degree}.inverse", inverse, np.float64)
 
-    def _dense(self, name: str) -> tuple[Tensor, Tensor]:
+    def _dense(self, name: str) -> tuple[NDArray, NDArray]:
         """Return the float64 weight and bias of a linear leaf whose input stays in float."""
         leaf = self.model.get_submodule(name)
         if isinstance(leaf, Linear):
@@ -288,21 +287,21 @@ class _Lowering:
         else:
             whole, scale = leaf.weight()
         bias = torch.zeros(len(whole)) if leaf.bias is None else leaf.bias
-        return (whole.double() * scale.double()).detach(), bias.detach().double()
+        return (whole.double() * scale.double()).detach().numpy(), bias.detach().double().numpy()
 
     def _counter(self, name: str) -> int:
         self.quantizers.append(name)
         return len(self.quantizers) - 1
 
 
-def _solvable(degree: int) -> tuple[Tensor, Tensor]:
+def _solvable(degree: int) -> tuple[NDArray, NDArray]:
     """Return 2l+1 directions whose harmonics of degree l are as independent as random draws make them."""
-    generator = torch.Generator().manual_seed(degree)
-    count, part = 2 * degree + 1, slice(degree * degree - 1, (degree + 1) ** 2 - 1)
-    draws = torch.nn.functional.normalize(torch.randn(2000, count, 3, generator=generator, dtype=torch.float64), dim=-1)
-    values = harmonics(draws, degree)[..., part]
-    best = int(torch.linalg.cond(values).argmin())
-    return draws[best], torch.linalg.inv(values[best])
+    count = 2 * degree + 1
+    draws = np.random.default_rng(degree).normal(size=(2000, count, 3))
+    draws /= np.linalg.norm(draws, axis=-1, keepdims=True)
+    values = harmonics(draws, degree)[..., degree_slices(degree)[-1]]
+    best = int(np.linalg.cond(values).argmin())
+    return draws[best], np.linalg.inv(values[best])
 
 
 def _unknown(name: str, what: object) -> NotLowered:

@@ -17,6 +17,13 @@ def namespace(values: Array) -> Any:
     return np if isinstance(values, np.ndarray) else sys.modules["torch"]
 
 
+def power(base: Array, exponent: float) -> Array:
+    """Return base^exponent; for arrays by way of extended precision: numpy's last bit depends on the processor."""
+    if isinstance(base, np.ndarray):
+        return (base.astype(np.longdouble) ** exponent).astype(base.dtype)
+    return base**exponent
+
+
 def kind(values: Array) -> dict[str, Any]:
     """Return the keywords by which that module makes other values of the same type of numbers, in the same place."""
     return {"dtype": values.dtype} if isinstance(values, np.ndarray) else {"dtype": values.dtype, "device": values.device}

@@ -6,7 +6,7 @@ They take numpy arrays and tensors, of shape (N,), and compute in the precision 
 import math
 from collections.abc import Callable
 
-from gaq.arrays import Array, kind, namespace
+from gaq.arrays import Array, kind, namespace, power
 
 
 class CosineCutoff:
@@ -36,7 +36,7 @@ class PolynomialCutoff:
     def __call__(self, distances: Array) -> Array:
         p = self.power
         t = namespace(distances).clip(distances / self.cutoff, None, 1.0)
-        tp = t**p
+        tp = power(t, p)
         return 1 - tp * (0.5 * (p + 1) * (p + 2) - t * (p * (p + 2) - t * (0.5 * p * (p + 1))))
 
 

@@ -85,23 +85,28 @@ def _at(functions: Functions, cutoff: float, intervals: int, bend: float) -> Tab
     start = math.log(MIN_DISTANCE + bend)
     h = (math.log(cutoff + bend) - start) / intervals
     s = start + h * np.arange(intervals + 1)
-    r = (np.exp(s) - bend).clip(max=cutoff * INSIDE)
+    r = (_exp(s) - bend).clip(max=cutoff * INSIDE)
     values = functions(r)
     steps = APART * np.arange(len(ONE_SIDED))
-    first, last = (h / APART * np.array(ONE_SIDED) @ functions((np.exp(at) - bend).clip(max=cutoff * INSIDE))
+    first, last = (h / APART * np.array(ONE_SIDED) @ functions((_exp(at) - bend).clip(max=cutoff * INSIDE))
                    for at in (s[0] + steps, s[-1] - steps))
     coefficients = _solved(values, first, -last).astype(np.float32).astype(np.float64)  # as they will be
     largest = np.abs(values[r > CLOSE]).max(0)
     largest = largest.clip(min=FAINT * largest.max())
     errors = []
     for t in SUPPORT:  # one after the other, for the sake of memory
-        between = np.exp(s[:-1] + t * h) - bend
+        between = _exp(s[:-1] + t * h) - bend
         exact, found = functions(between), np.zeros_like(values[1:])
         for k, weight in enumerate(weights(t)):
             found += weight * coefficients[k : k + intervals]
         off = (np.abs(found - exact) / np.maximum(largest, np.abs(exact))).max(-1)
         errors.append(float((off * np.where(between > CLOSE, 1.0, LOOSE)).max()))
     return Table(MIN_DISTANCE, bend, h, coefficients.astype(np.float32), max(errors))
+
+
+def _exp(s: NDArray) -> NDArray:
+    """Return e^s by way of extended precision, so that all processors put knots in the same places."""
+    return np.exp(s.astype(np.longdouble)).astype(np.float64)
 
 
 def _solved(values: NDArray, first: NDArray, last: NDArray) -> NDArray:

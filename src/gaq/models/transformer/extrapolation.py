@@ -12,7 +12,7 @@ import numpy as np
 from ase.data import covalent_radii
 from numpy.typing import NDArray
 
-from gaq.arrays import Array, kind, namespace
+from gaq.arrays import Array, kind, namespace, power
 from gaq.errors import ModelFileError
 from gaq.lattice import MIN_DISTANCE
 
@@ -65,7 +65,7 @@ def pair_table(closest: Array, species: Sequence[int], cutoff: float) -> Array:
     distance = xp.where(closest > UNKNOWN, closest, xp.clip(BONDED * bond, LEAST_BONDED, None))
     on = ONSET * xp.clip(xp.where(closest < cutoff, distance, bond), None, cutoff)
     inner = xp.minimum(xp.clip(INNER * on, LEAST, None), NARROWEST * on)
-    powers = charges**SCREENING_POWER
+    powers = power(charges, SCREENING_POWER)
     return xp.stack([on, inner, COULOMB * (charges[:, None] * charges),
                      (powers[:, None] + powers) / (SCREENING_LENGTH * BOHR)])
 

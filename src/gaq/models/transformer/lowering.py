@@ -97,10 +97,10 @@ class Emitter:
 
         def filters(r: NDArray[np.float64]) -> NDArray[np.float64]:
             basis = basis_of(r)
-            parts = [(basis @ embedding.T) * envelope(r)[:, None]]
+            parts = [basis @ embedding.T * envelope(r)[:, None]]
             for (first, first_bias), (second, second_bias) in layers:
                 hidden = basis @ first.T + first_bias
-                parts.append((hidden / (1 + np.exp(-hidden))) @ second.T + second_bias)
+                parts.append(hidden / (1 + np.exp(-hidden)) @ second.T + second_bias)
             return np.concatenate(parts, -1)
 
         return tabulate(filters, c.cutoff)

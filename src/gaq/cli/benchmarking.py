@@ -57,7 +57,7 @@ def bench(
 
     Rounds are interleaved; figures are medians.
     """
-    from gaq.assess.evaluate import hardware
+    from gaq.machine import hardware
     from gaq.bench import Plan, as_json, compare
     from gaq.bench.summary import summarize
     from gaq.bench.systems import LARGE, SYSTEMS

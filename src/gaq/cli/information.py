@@ -2,7 +2,8 @@
 
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,6 @@ from gaq.cli import options
 from gaq.cli.terminal import duration, one_line, show, size
 
 if TYPE_CHECKING:
-    from torch import nn
 
     from gaq.forcefield import ForceField
     from gaq.quant.vector_formats import VectorFormat
@@ -37,18 +37,23 @@ def info(
 
 
 def _installation() -> dict[str, str]:
-    import torch
-
-    from gaq.assess.evaluate import hardware
     from gaq.data.download import data_folders
+    from gaq.machine import hardware, installed
 
     machine = hardware()
-    devices = ["cpu", *(f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count()))]
     return {"gaq": version("gaq"), "python": sys.version.split()[0], "torch": machine["torch"], "cpu": machine["cpu"],
-            "threads": str(machine["threads"]), "devices": ", ".join(devices),
-            "engine": _engine(), "labels": ", ".join(f"{levels} {_installed(package)}" for levels, package in
+            "threads": str(machine["threads"]), "devices": ", ".join(_devices()),
+            "engine": _engine(), "labels": ", ".join(f"{levels} {installed(package)}" for levels, package in
                                 (("gfn2-xtb and gfn1-xtb: tblite", "tblite"), ("pyscf-pbe: pyscf", "pyscf"))),
             "data folders": ", ".join(str(folder) for folder in data_folders())}
+
+
+def _devices() -> list[str]:
+    if find_spec("torch") is None:
+        return ["cpu"]
+    import torch
+
+    return ["cpu", *(f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count()))]
 
 
 def _engine() -> str:
@@ -61,13 +66,6 @@ def _engine() -> str:
     except EngineMissing as missing:
         return f"none: {missing}"
     return f"{found.path}, instruction set {os.environ.get('GAQ_ISA') or found.best_isa}"
-
-
-def _installed(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def _identity(forcefield: "ForceField", path: Path) -> dict[str, str]:

@@ -12,12 +12,12 @@ import torch
 from ase import units
 from numpy.typing import NDArray
 
-from gaq.backends.native.potential import NativePotential
 from gaq.backends.native.library import Dynamics
+from gaq.backends.native.potential import NativePotential
+from gaq.dynamics import nve
 from gaq.dynamics.nve import Replicas
 from gaq.errors import GaqError, StructureError
 from gaq.graph import Graph, Predictor, build_graph, collate
-from gaq.dynamics import nve
 from gaq.structure import Structure
 
 SKIN = 0.6  # Å

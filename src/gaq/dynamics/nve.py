@@ -157,7 +157,8 @@ class _Neighbours:
         if stale:
             places, found = x.reshape(self.replicas, -1, 3), self.found_at.reshape(self.replicas, -1, 3)
             for k in stale:
-                self.members[k] = tensors(build_graph(replace(self.structure, positions=places[k].numpy()), self.cutoff + SKIN))
+                moved = replace(self.structure, positions=places[k].numpy())
+                self.members[k] = tensors(build_graph(moved, self.cutoff + SKIN))
                 found[k] = places[k]
             self.candidates = collate(self.members)
         every = self.candidates

@@ -142,7 +142,7 @@ class _Measuring:
         """Return what the report shows of this model."""
         predict = Counted(self.forcefield, self._tell)
         self._begin("range")
-        entry = {"backend": self.forcefield.backend, "saturation": self._saturation()}
+        entry: dict[str, Any] = {"backend": self.forcefield.backend, "saturation": self._saturation()}
         self._begin("accuracy")
         entry |= _accuracy_part(accuracy(predict, self.frames, batch_size=self.batch_size, seed=self.seed))
         entry |= _stress_part(stress_accuracy(self.forcefield, self.frames, batch_size=self.batch_size))

@@ -16,7 +16,9 @@ from gaq.cli.terminal import duration, one_line, show, size
 if TYPE_CHECKING:
 
     from gaq.forcefield import ForceField
+    from gaq.leaves import Leaf
     from gaq.quant.vector_formats import VectorFormat
+    from gaq.recipe import Rule
 
 FLOAT = "float"
 
@@ -79,9 +81,7 @@ def _identity(forcefield: "ForceField", path: Path) -> dict[str, str]:
     return {
         "file": f"{path}, {size(path.stat().st_size)}", "sha256": sha256(path),
         "species": " ".join(chemical_symbols[z] for z in c.species), "cutoff": f"{c.cutoff:g} Å",
-        "model": f"{c.layers} layers, {c.scalars} scalar channels, {c.vectors} vector channels for each degree up to "
-                 f"{c.max_degree}, {c.heads} heads, {c.attention} attention",
-        "radial": f"{c.radial_functions} {c.basis} functions, {c.envelope} cutoff",
+        **c.described(),
         "recipe": f"{forcefield.recipe.name}: {forcefield.recipe.description}".rstrip(": "),
         "tensors": f"{size(taken)}, {taken / full:.0%} of {size(full)} in FP32",
         "audit": f"{audit.get('grade')}, {audit.get('source')}" if isinstance(audit, dict) else "none: `gaq audit --write`",

@@ -50,6 +50,10 @@ class Config(Shape):
 
     species: tuple[int, ...]
 
+    def described(self) -> dict[str, str]:
+        """Return what people want to know of the shape, by a name for each line."""
+        return {name: str(value) for name, value in self.model_dump(exclude={"kind", "species", "cutoff"}).items()}
+
     @field_validator("species")
     @classmethod
     def _species_ascend(cls, species: tuple[int, ...]) -> tuple[int, ...]:

@@ -81,7 +81,7 @@ def test_a_curl_heats_as_paper_says():
 def test_one_replica_is_the_trajectory_of_ase():
     class Calculator:
         def get_forces(self, atoms):
-            return toy(toy.graph(Structure(atoms.numbers, atoms.positions))).forces.numpy()
+            return toy(toy.graph(Structure(atoms.numbers, atoms.positions))).forces
 
     toy = Springs()
     done = simulate_replicas(toy, CARBONS, 6.0, replicas=2, picoseconds=0.02, seed=4)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from tiny import forcefield
 
-from gaq.backends.native.engine import NativeEngine, NativePotential
+from gaq.backends.native.engine import NativeEngine
 from gaq.backends.native.errors import NoSuchInstructionSet
+from gaq.backends.native.potential import NativePotential
 from gaq.forcefield import ForceField
 from gaq.graph import Prediction
 
@@ -23,7 +24,7 @@ def native(shape: str, recipe: str, isa: str | None = None, threads: int = 1) ->
 
 def on_engine(field: ForceField, isa: str | None = None, threads: int = 1) -> NativePotential:
     try:
-        return NativePotential(field, threads=threads, isa=isa)
+        return NativePotential(field.stored, threads=threads, isa=isa)
     except NoSuchInstructionSet as missing:
         pytest.skip(str(missing))
 

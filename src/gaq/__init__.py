@@ -6,6 +6,8 @@ Units are eV, Å and eV/Å. Names are imported when they are first used, so that
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gaq.optional import extras
+
 if TYPE_CHECKING:
     from gaq.backends.choice import on_backend
     from gaq.data import Frames, KeyMap, load_frames
@@ -31,7 +33,8 @@ _HOMES = {"gaq.data": ("Frames", "KeyMap", "load_frames"), "gaq.backends.choice"
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
-            value = getattr(import_module(home), name)
+            with extras():
+                value = getattr(import_module(home), name)
             globals()[name] = value
             return value
     raise AttributeError(f"module 'gaq' has no attribute {name!r}; it offers {', '.join(__all__)}")

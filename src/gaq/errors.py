@@ -46,6 +46,10 @@ class OutputError(GaqError, OSError):
     """An output that could not be written; whatever was at its path before is untouched."""
 
 
+class PackageMissing(GaqError, ImportError):
+    """A package that this part of gaq needs and that is not installed."""
+
+
 class Terminated(KeyboardInterrupt):
     """A signal that asks the process to end; whatever saves at Ctrl-C saves then, too.
 

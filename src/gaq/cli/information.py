@@ -40,7 +40,7 @@ def _installation() -> dict[str, str]:
     import torch
 
     from gaq.assess.evaluate import hardware
-    from gaq.data.download import data_folders
+    from gaq.data.folders import data_folders
 
     machine = hardware()
     devices = ["cpu", *(f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count()))]

@@ -47,7 +47,7 @@ class OutputError(GaqError, OSError):
 
 
 class PackageMissing(GaqError, ImportError):
-    """A package that this part of gaq needs and that is not installed."""
+    """An optional package that is not installed, and that was needed."""
 
 
 class Terminated(KeyboardInterrupt):

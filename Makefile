@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install test fuzz sanitize sanitize-threads demo lint results clean
+.PHONY: install test wheel test-wheel fuzz sanitize sanitize-threads demo lint results clean
 
 install: .venv/installed
 
@@ -20,6 +20,17 @@ lint: install
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# A wheel for others, in dist/; on Linux it says how old a system may be.
+wheel: install
+	rm -rf build/wheel dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	if test "$$(uname)" = Linux; then PATH="$(BIN):$$PATH" auditwheel repair --wheel-dir dist build/wheel/*.whl; \
+	else mv build/wheel dist; fi
+
+# Installs it without torch and without a compiler, for each Python found here, and the sources without a compiler.
+test-wheel: wheel
+	$(BIN)/python -m tests.install dist/*.whl
 
 # Seeded fuzzers of what comes from outside; CASES=10000 SEED=1 tries more, and others.
 CASES ?= 300

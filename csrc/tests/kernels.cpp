@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "filters.h"
-#include "frames.h"
-#include "panels.h"
-#include "plan.h"
-#include "update.h"
+#include "models/transformer/filters.h"
+#include "models/transformer/frames.h"
+#include "gemm/packing.h"
+#include "schedule.h"
+#include "models/transformer/interaction.h"
 
 using namespace gaq;
 using namespace gaq::GAQ_ISA;
@@ -59,8 +59,8 @@ void functions() {
     for (float x : {NOT, INF, -INF})
         expect(!std::isfinite(lane([](Vec v) { return tanh(v) + poison(v); }, x)) && !std::isfinite(lane([](Vec v) { return tanh(v); }, x)), "poison");
     expect(std::isnan(lane([](Vec v) { return exp(v); }, NOT)) && std::isnan(lane([](Vec v) { return sigmoid(v); }, NOT)), "exp of NaN");
-    expect(std::isnan(lane([](Vec v) { return coded(v, Vec(-7.0f), Vec(7.0f)); }, NOT)), "NaN has no code");
-    for (float x : {INF, -INF, 1e30f, -7.6f}) expect(std::fabs(lane([](Vec v) { return coded(v, Vec(-7.0f), Vec(7.0f)); }, x)) == 7, "codes are clamped");
+    expect(std::isnan(lane([](Vec v) { return rounded_code(v, Vec(-7.0f), Vec(7.0f)); }, NOT)), "NaN has no code");
+    for (float x : {INF, -INF, 1e30f, -7.6f}) expect(std::fabs(lane([](Vec v) { return rounded_code(v, Vec(-7.0f), Vec(7.0f)); }, x)) == 7, "codes are clamped");
     expect(lane([](Vec v) { return poison(v); }, 3e38f) == 0, "no poison in what is finite");
 }
 
@@ -81,7 +81,7 @@ void product(int weight_bits, int bits, int in, int out, int rows) {
     std::vector<int8_t> codes;
     for (int k = 0; k < in * out; ++k) codes.push_back(int8_t(whole_number(-most, most))), weights.push_back(weight_bits < 32 ? codes.back() : float(draw(-1, 1)));
     const Places of_in = in_order(in), of_out = in_order(out);
-    Linear map{};
+    LinearMap map{};
     map.forward = weight_bits < 32 ? code_panel(arena, codes.data(), weight_bits, of_out, of_in, O, I)
                                    : float_panel(arena, weights.data(), of_out, of_in, O, I, false);
     map.backward = weight_bits < 32 ? transposed(map.forward) : float_panel(arena, weights.data(), of_out, of_in, O, I, true);
@@ -98,7 +98,7 @@ void product(int weight_bits, int bits, int in, int out, int rows) {
             clipped += bits && std::fabs(x[r * I + k] / step[k]) > high + 0.5f;
         }
     apply(map, x, I, Rows(y, O), rows, z);
-    expect(*z.clipped == clipped && z.broken == 0, name + ": clipped values are counted");
+    expect(*z.clipped == clipped && z.not_finite == 0, name + ": clipped values are counted");
     for (int r = 0; r < rows; ++r)
         for (int o = 0; o < out; ++o) {
             double total = 0, size = 0;
@@ -118,9 +118,9 @@ void product(int weight_bits, int bits, int in, int out, int rows) {
         }
     for (float bad : {NOT, INF, -INF}) {
         x[size_t(rows - 1) * I + in - 1] = bad;
-        z.broken = 0;
+        z.not_finite = 0;
         apply(map, x, I, Rows(y, O), rows, z);
-        bool told = z.broken != 0;
+        bool told = z.not_finite != 0;
         for (int o = 0; o < out; ++o) told |= !std::isfinite(y[size_t(rows - 1) * O + o]);
         expect(told, name + ": what is not finite is told");
     }
@@ -261,7 +261,7 @@ std::vector<Pair> paired(const std::vector<int64_t>& i, const std::vector<int64_
 
 void pairing() {
     int32_t index[119] = {};
-    Model model{};
+    Parameters model{};
     model.index_of = index;
     for (int trial = 0; trial < 60; ++trial) {
         const int atoms = whole_number(1, 4), edges = whole_number(0, 300);
@@ -273,13 +273,13 @@ void pairing() {
             for (int k = 0; k < 3; ++k) o.push_back(whole_number(-1 - trial % 3, 1 + trial % 3));
         }
         const Graph graph(model, atoms, species.data(), edges, i.data(), j.data(), o.data());
-        const Plan plan = graph.plan();
+        const Schedule schedule = graph.schedule();
         const std::vector<Pair> expected = paired(i, j, o);
-        expect(plan.pairs == int(expected.size()) && plan.blocks == 1, "pairs are all found");
-        for (int p = 0; p < plan.pairs && p < int(expected.size()); ++p) {
-            const Pair &a = plan.pair[p], &b = expected[size_t(p)];
+        expect(schedule.pairs == int(expected.size()) && schedule.blocks == 1, "pairs are all found");
+        for (int p = 0; p < schedule.pairs && p < int(expected.size()); ++p) {
+            const Pair &a = schedule.pair[p], &b = expected[size_t(p)];
             bool same = a.i == b.i && a.j == b.j && a.back == b.back;
-            for (int k = 0; k < 3; ++k) same &= (a.offset < 0 ? 0 : plan.offsets[3 * a.offset + k]) == o[size_t(3 * b.offset + k)];
+            for (int k = 0; k < 3; ++k) same &= (a.offset < 0 ? 0 : schedule.offsets[3 * a.offset + k]) == o[size_t(3 * b.offset + k)];
             expect(same, "pairs are those of the plain search, in their order");
         }
     }

@@ -40,7 +40,7 @@ from gaq.so3 import SPREAD, SPREADING, harmonics
 if TYPE_CHECKING:
     from gaq.nn.model import Transformer
 
-MAGIC, VERSION = b"GAQBLOB1", 3
+MAGIC, VERSION, KIND = b"GAQBLOB1", 4, "transformer"
 HEADER, ENTRY, ALIGNMENT = 64, 88, 64
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1, np.dtype(np.int8): 2, np.dtype(np.int32): 3}
 MOST_CODE_BITS = 8  # weights of more bits are kept as whole numbers in float32
@@ -311,7 +311,7 @@ def _unknown(name: str, what: object) -> NotLowered:
     return NotLowered(f"{name}: the engine does not compute a {type(what).__name__}")
 
 
-def _written(arrays: dict[str, NDArray]) -> bytes:
+def _written(arrays: dict[str, NDArray], kind: str = KIND) -> bytes:
     """Return header, directory and arrays as bytes."""
     place = HEADER + ENTRY * len(arrays)
     directory, payload = [], []
@@ -322,5 +322,5 @@ def _written(arrays: dict[str, NDArray]) -> bytes:
         payload += [bytes(padding), array.astype(array.dtype.newbyteorder("<")).tobytes()]
         place += array.nbytes
     body = b"".join([*directory, *payload])
-    header = struct.pack("<8sIIQII", MAGIC, VERSION, len(arrays), HEADER + len(body), zlib.crc32(body), 0)
+    header = struct.pack("<8sIIQII32s", MAGIC, VERSION, len(arrays), HEADER + len(body), zlib.crc32(body), 0, kind.encode())
     return header.ljust(HEADER, b"\0") + body

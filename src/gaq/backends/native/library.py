@@ -15,8 +15,8 @@ NAMES = {"linux": "libgaq_engine.so", "darwin": "libgaq_engine.dylib", "win32": 
 class Facts(ctypes.Structure):
     """`gaq_facts` of the header."""
 
-    _fields_ = (("size", ctypes.c_uint64), ("isa", ctypes.c_char * 16), ("threads", ctypes.c_int32), ("quantizers", ctypes.c_int32),
-                ("weight_bytes", ctypes.c_uint64), ("table_bytes", ctypes.c_uint64),
+    _fields_ = (("size", ctypes.c_uint64), ("isa", ctypes.c_char * 16), ("threads", ctypes.c_int32),
+                ("quantizers", ctypes.c_int32), ("weight_bytes", ctypes.c_uint64), ("table_bytes", ctypes.c_uint64),
                 ("workspace_bytes", ctypes.c_uint64), ("pairs", ctypes.c_uint64))
 
 

@@ -23,7 +23,8 @@ bool self_test() {
                 const int w = kind ? draw(-127, 127) : draw(-7, 7);
                 weight[kind][o][k] = w;
                 const int group = kind ? 4 : 8, bits = kind ? 8 * (k % 4) : 4 * NIBBLE_OF[k % 8];
-                words[kind][(o / LANES * (IN / group) + k / group) * LANES + o % LANES] |= uint32_t(w + (kind ? 128 : 8)) << bits;
+                words[kind][(o / LANES * (IN / group) + k / group) * LANES + o % LANES] |= uint32_t(w + (kind ? 128 : 8))
+                                                                                           << bits;
             }
     alignas(64) int8_t narrow[2][IN];
     alignas(64) int16_t wide[2][IN];
@@ -74,7 +75,8 @@ double throughput(Ceiling kind, int64_t repeats, const float* memory, size_t cou
         const Word w = word(reinterpret_cast<const uint32_t*>(memory));
         for (int64_t n = 0; n < repeats; ++n)
 #pragma GCC unroll 24
-            for (int k = 0; k < N; ++k) total[k] = kind == Ceiling::int8 && HAS_NARROW ? dot4(total[k], w, 3) : dot2(total[k], w, 3);
+            for (int k = 0; k < N; ++k)
+                total[k] = kind == Ceiling::int8 && HAS_NARROW ? dot4(total[k], w, 3) : dot2(total[k], w, 3);
         for (int k = 0; k < N; ++k) sink += sum(to_float(total[k]));
         done = (kind == Ceiling::int8 && HAS_NARROW ? 8.0 : 4.0) * N * WIDTH * double(repeats);
     } else {

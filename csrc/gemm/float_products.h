@@ -16,7 +16,8 @@ constexpr int PARTS = LANES / WIDTH;  // vectors in a group of 16 outputs
 struct FloatSource {
     static constexpr int GROUP = 8;
     const float* data;
-    GAQ_INLINE FloatSource(const Panel& p, int block) : data(static_cast<const float*>(p.data) + size_t(block) * p.in * LANES) {}
+    GAQ_INLINE FloatSource(const Panel& p, int block)
+        : data(static_cast<const float*>(p.data) + size_t(block) * p.in * LANES) {}
     GAQ_INLINE void next(int) {}
     GAQ_INLINE Vec at(int k, int j, int part) const { return load(data + (size_t(k) + j) * LANES + part * WIDTH); }
 };
@@ -68,18 +69,22 @@ GAQ_INLINE Vec transposed_codes(const uint32_t* words, int part) {
     __m512i w = _mm512_set1_epi32(int32_t(words[0]));
     if (nibble) {
         w = _mm512_mask_set1_epi32(w, 0xFF00, int32_t(words[LANES]));
-        return nibble_value(_mm512_srlv_epi32(w, _mm512_setr_epi32(0, 8, 16, 24, 4, 12, 20, 28, 0, 8, 16, 24, 4, 12, 20, 28)), 0);
+        return nibble_value(
+            _mm512_srlv_epi32(w, _mm512_setr_epi32(0, 8, 16, 24, 4, 12, 20, 28, 0, 8, 16, 24, 4, 12, 20, 28)), 0);
     }
     for (int n = 1; n < 4; ++n) w = _mm512_mask_set1_epi32(w, __mmask16(0xF << 4 * n), int32_t(words[n * LANES]));
     return byte_value(_mm512_srlv_epi32(w, _mm512_setr_epi32(0, 8, 16, 24, 0, 8, 16, 24, 0, 8, 16, 24, 0, 8, 16, 24)), 0);
 #elif defined(GAQ_AVX2)
-    if (nibble) return nibble_value(_mm256_srlv_epi32(_mm256_set1_epi32(int32_t(words[part * LANES])),
-                                                      _mm256_setr_epi32(0, 8, 16, 24, 4, 12, 20, 28)), 0);
+    if (nibble)
+        return nibble_value(_mm256_srlv_epi32(_mm256_set1_epi32(int32_t(words[part * LANES])),
+                                              _mm256_setr_epi32(0, 8, 16, 24, 4, 12, 20, 28)),
+                            0);
     const uint32_t* two = words + 2 * part * LANES;
     const __m256i w = _mm256_blend_epi32(_mm256_set1_epi32(int32_t(two[0])), _mm256_set1_epi32(int32_t(two[LANES])), 0xF0);
     return byte_value(_mm256_srlv_epi32(w, _mm256_setr_epi32(0, 8, 16, 24, 0, 8, 16, 24)), 0);
 #else
-    return nibble ? nibble_value(words[part / 8 * LANES], 4 * NIBBLE_OF[part % 8]) : byte_value(words[part / 4 * LANES], 8 * (part % 4));
+    return nibble ? nibble_value(words[part / 8 * LANES], 4 * NIBBLE_OF[part % 8])
+                  : byte_value(words[part / 4 * LANES], 8 * (part % 4));
 #endif
 }
 
@@ -112,14 +117,16 @@ template <WeightKind kind>
 struct TransposedSource {
     static constexpr int GROUP = 8;
     const uint32_t* data;
-    size_t span;                   // from 16 inputs to the next
+    size_t span;  // from 16 inputs to the next
     GAQ_INLINE TransposedSource(const Panel& p, int block) {
         const int each = kind == WeightKind::nibble ? 8 : 4;
         data = static_cast<const uint32_t*>(p.data) + size_t(block) * (LANES / each) * LANES;
         span = size_t(p.out / each) * LANES;
     }
     GAQ_INLINE void next(int) {}
-    GAQ_INLINE Vec at(int k, int j, int part) const { return transposed_codes<kind>(data + k / LANES * span + k % LANES + j, part); }
+    GAQ_INLINE Vec at(int k, int j, int part) const {
+        return transposed_codes<kind>(data + k / LANES * span + k % LANES + j, part);
+    }
 };
 
 // Rows of a matrix that may lie in groups, as those of one degree of the vector features of many atoms.
@@ -128,7 +135,7 @@ struct RowsOf {
     T* first;
     size_t stride;
     int group;
-    size_t jump;                   // from group to group
+    size_t jump;  // from group to group
     GAQ_INLINE RowsOf(T* p, size_t apart) : first(p), stride(apart), group(1), jump(apart) {}
     GAQ_INLINE RowsOf(T* p, size_t apart, int rows, size_t groups_apart)
         : first(p), stride(apart), group(rows), jump(groups_apart) {}
@@ -190,15 +197,18 @@ void float_rows(const float* x, size_t stride, const Panel& panel, const Rows& y
     for (; b < blocks; ++b) float_block<Source, R, 1>(x, stride, panel, b, y, row);
 }
 
+constexpr int rows_or_one(int rows) { return rows <= ROWS ? rows : 1; }
+
 // Call run.rows<R>(first row) for blocks of R = ROWS rows as long as they last, then smaller ones.
 template <class Run>
 void for_row_blocks(int rows, const Run& run) {
     int row = 0;
-    while (rows - row >= ROWS && !(ROWS == 12 && rows - row > 12 && rows - row < 16)) run.template rows<ROWS>(row), row += ROWS;
-    if (ROWS > 9 && rows - row >= 9) run.template rows<ROWS < 9 ? 1 : 9>(row), row += 9;
-    if (ROWS > 6 && rows - row >= 6) run.template rows<ROWS < 6 ? 1 : 6>(row), row += 6;
-    if (ROWS > 4 && rows - row >= 4) run.template rows<ROWS < 4 ? 1 : 4>(row), row += 4;
-    if (ROWS > 2 && rows - row >= 2) run.template rows<ROWS < 2 ? 1 : 2>(row), row += 2;
+    while (rows - row >= ROWS && !(ROWS == 12 && rows - row > 12 && rows - row < 16))
+        run.template rows<ROWS>(row), row += ROWS;
+    if (ROWS > 9 && rows - row >= 9) run.template rows<rows_or_one(9)>(row), row += 9;
+    if (ROWS > 6 && rows - row >= 6) run.template rows<rows_or_one(6)>(row), row += 6;
+    if (ROWS > 4 && rows - row >= 4) run.template rows<rows_or_one(4)>(row), row += 4;
+    if (ROWS > 2 && rows - row >= 2) run.template rows<rows_or_one(2)>(row), row += 2;
     for (; row < rows; ++row) run.template rows<1>(row);
 }
 

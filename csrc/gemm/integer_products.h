@@ -9,9 +9,9 @@
 
 namespace gaq::GAQ_ISA {
 
-struct Codes {                     // rows of codes, (rows, in) of one of the two types, and their sums
-    int8_t* narrow;                // in order
-    int16_t* wide;                 // within each four: 0, 2, 1, 3
+struct Codes {       // rows of codes, (rows, in) of one of the two types, and their sums
+    int8_t* narrow;  // in order
+    int16_t* wide;   // within each four: 0, 2, 1, 3
     int32_t* sum;
 };
 
@@ -68,7 +68,8 @@ struct Step {
 };
 
 template <WeightKind kind, bool narrow, int R, int B>
-void integer_block(const Codes& x, int row, const Panel& panel, int block, const float* scale, const float* bias, const Rows& y) {
+void integer_block(const Codes& x, int row, const Panel& panel, int block, const float* scale, const float* bias,
+                   const Rows& y) {
     using S = Step<kind, narrow>;
     constexpr int N = B * PARTS;
     constexpr int32_t zero = kind == WeightKind::nibble ? 8 : 128;
@@ -112,10 +113,8 @@ struct IntegerRun {
         constexpr int B = WIDTH == 16 ? 2 : 1;
         const int blocks = panel.out / LANES;
         int b = 0;
-        for (; b + B <= blocks; b += B)
-            integer_block<kind, narrow, R, B>(x, row, panel, b, scale, bias, y);
-        for (; b < blocks; ++b)
-            integer_block<kind, narrow, R, 1>(x, row, panel, b, scale, bias, y);
+        for (; b + B <= blocks; b += B) integer_block<kind, narrow, R, B>(x, row, panel, b, scale, bias, y);
+        for (; b < blocks; ++b) integer_block<kind, narrow, R, 1>(x, row, panel, b, scale, bias, y);
     }
 };
 
@@ -126,10 +125,8 @@ inline void multiply_codes(const Panel& panel, const Codes& x, bool narrow, cons
         for_row_blocks(rows, IntegerRun<WeightKind::nibble, HAS_NARROW>{x, panel, scale, bias, y});
     else if (panel.kind == WeightKind::nibble)
         for_row_blocks(rows, IntegerRun<WeightKind::nibble, false>{x, panel, scale, bias, y});
-    else if (narrow)
-        for_row_blocks(rows, IntegerRun<WeightKind::byte, HAS_NARROW>{x, panel, scale, bias, y});
-    else
-        for_row_blocks(rows, IntegerRun<WeightKind::byte, false>{x, panel, scale, bias, y});
+    else if (narrow) for_row_blocks(rows, IntegerRun<WeightKind::byte, HAS_NARROW>{x, panel, scale, bias, y});
+    else for_row_blocks(rows, IntegerRun<WeightKind::byte, false>{x, panel, scale, bias, y});
 }
 
 // Codes of 16 values that are whole already, added to `total`.

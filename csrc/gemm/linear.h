@@ -27,7 +27,8 @@ inline void apply(const LinearMap& map, const float* x, size_t stride, const Row
         return;
     }
     const Vec high(map.qmax), low(-map.qmax);
-    const bool real = map.forward.kind == WeightKind::float32 || map.bits > MAX_INTEGER_BITS, narrow = HAS_NARROW && map.bits <= 8;
+    const bool real = map.forward.kind == WeightKind::float32 || map.bits > MAX_INTEGER_BITS,
+               narrow = HAS_NARROW && map.bits <= 8;
     int64_t clipped = 0;
     Vec not_finite;  // whole numbers hold no NaN
     for (int r = 0; r < rows; ++r) {

@@ -26,7 +26,8 @@ Panel float_panel(Arena& arena, const float* weight, const Places& out, const Pl
     return {WeightKind::float32, in_width, out_width, data, false};
 }
 
-Panel code_panel(Arena& arena, const int8_t* codes, int bits, const Places& out, const Places& in, int out_width, int in_width) {
+Panel code_panel(Arena& arena, const int8_t* codes, int bits, const Places& out, const Places& in, int out_width,
+                 int in_width) {
     const bool nibble = bits <= 4;
     const int group = nibble ? 8 : 4, width = nibble ? 4 : 8, zero = nibble ? 8 : 128;
     const size_t words = size_t(out_width) * in_width / group;

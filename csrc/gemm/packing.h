@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "simd/arena.h"
 #include "gemm/panel.h"
+#include "simd/arena.h"
 
 namespace gaq {
 
@@ -15,7 +15,8 @@ using Places = std::vector<int>;
 Panel float_panel(Arena& arena, const float* weight, const Places& out, const Places& in, int out_width, int in_width,
                   bool transposed);
 
-Panel code_panel(Arena& arena, const int8_t* codes, int bits, const Places& out, const Places& in, int out_width, int in_width);
+Panel code_panel(Arena& arena, const int8_t* codes, int bits, const Places& out, const Places& in, int out_width,
+                 int in_width);
 
 // The transposed product with a panel of codes, which are not copied: they are transposed as they are decoded.
 Panel transposed(const Panel& codes);

@@ -8,7 +8,7 @@
 
 namespace gaq {
 
-constexpr int LANES = 16;  // channels are padded to whole groups of this many, whatever the instruction set
+constexpr int LANES = 16;             // channels are padded to whole groups of this many, whatever the instruction set
 constexpr int MAX_INTEGER_BITS = 16;  // of inputs whose products are taken in whole numbers
 
 constexpr int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
@@ -48,7 +48,7 @@ struct ProductScratch {
     int16_t* wide;   // codes of 16 bits
     int32_t* sum;    // (rows,) of the codes
     float *rows, *more;
-    float* decoded;  // two groups of outputs of the longest map
+    float* decoded;            // two groups of outputs of the longest map
     uint64_t *clipped, *seen;  // (quantizers,) values beyond the range of their codes, and all
     float not_finite;          // NaN after a value without a code, else 0
 };

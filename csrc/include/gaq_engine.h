@@ -50,9 +50,9 @@ typedef enum gaq_status {
     GAQ_OVERLAP = 5,         /* two atoms closer than the model's table begins */
     GAQ_NOT_FINITE = 6,      /* positions, or a result, that are not finite */
     GAQ_NO_MEMORY = 7,
-    GAQ_BROKEN_MACHINE = 8,  /* the start-up self-test: an instruction path gives wrong products */
+    GAQ_BROKEN_MACHINE = 8, /* the start-up self-test: an instruction path gives wrong products */
     GAQ_INTERNAL = 9,
-    GAQ_BUSY = 10            /* another call on this engine is under way */
+    GAQ_BUSY = 10 /* another call on this engine is under way */
 } gaq_status;
 
 typedef struct gaq_engine gaq_engine;
@@ -61,8 +61,8 @@ typedef struct gaq_engine gaq_engine;
 
 /* Set `size` to the size of the struct as you know it: a library fills in as much, and zeros what it does not know. */
 typedef struct gaq_facts {
-    uint64_t size;            /* in: sizeof(gaq_facts) */
-    char isa[16];             /* "scalar", "avx2" or "avx512" */
+    uint64_t size; /* in: sizeof(gaq_facts) */
+    char isa[16];  /* "scalar", "avx2" or "avx512" */
     int32_t threads;
     int32_t quantizers;       /* number of activation quantizers, in the order of their counters in the blob */
     uint64_t weight_bytes;    /* weights, steps and biases as they are held */
@@ -71,16 +71,18 @@ typedef struct gaq_facts {
     uint64_t pairs;           /* pairs within the cutoff at the last compute */
 } gaq_facts;
 
-/* What a model needs from whoever calls it. An atom's force depends on atoms up to hops * cutoff away, and its energy on those
- * as far: a program that divides space gives each domain the atoms of a halo as wide. */
+/* What a model needs from whoever calls it. The energy of an atom depends on atoms up to hops * cutoff away; those beyond, up
+ * to rounding_hops * cutoff, turn the local frames in which a low-bit model rounds, and nothing else. A program that divides
+ * space gives each domain a halo as wide, and adds forces on atoms of the halo to those of the domain that owns them. */
 typedef struct gaq_model_facts {
-    uint64_t size;            /* in: sizeof(gaq_model_facts) */
-    char kind[32];            /* which model: "transformer" */
+    uint64_t size; /* in: sizeof(gaq_model_facts) */
+    char kind[32]; /* which model: "transformer" */
+    double cutoff; /* Angstrom */
     uint32_t blob_version;
-    int32_t hops;             /* rounds of messages between neighbours */
-    double cutoff;            /* Angstrom */
-    int32_t takes_charge;     /* 1: a total charge belongs to the input; no model so far */
-    int32_t takes_spin;
+    int32_t hops;
+    int32_t rounding_hops; /* equal to hops where no frames are needed */
+    int32_t takes_charge;  /* 1: a total charge belongs to the input; no model so far */
+    int32_t takes_spin;    /* 1: a total spin does */
     int32_t species_count;
     int32_t species[GAQ_MAX_SPECIES]; /* atomic numbers, ascending */
 } gaq_model_facts;

@@ -44,7 +44,8 @@ gaq_status with_status(const Work& work, const Tell& report) noexcept {
 
 class CallGuard {  // of the one call at a time on an engine; false while another one is under way
 public:
-    explicit CallGuard(const gaq_engine& engine) : engine_(engine), entered_(!engine.busy.test_and_set(std::memory_order_acquire)) {}
+    explicit CallGuard(const gaq_engine& engine)
+        : engine_(engine), entered_(!engine.busy.test_and_set(std::memory_order_acquire)) {}
     CallGuard(const CallGuard&) = delete;
     CallGuard& operator=(const CallGuard&) = delete;
     ~CallGuard() {

@@ -21,7 +21,8 @@ struct Header {
 
 uint64_t size_of(Type type) {
     switch (type) {
-        case Type::float32: case Type::int32: return 4;
+        case Type::float32:
+        case Type::int32: return 4;
         case Type::float64: return 8;
         case Type::int8: return 1;
     }
@@ -61,13 +62,13 @@ Blob::Blob(const void* data, size_t bytes) : data_(static_cast<const unsigned ch
     if (bytes < HEADER) damaged("it is shorter than its header");
     Header header;
     std::memcpy(&header, data_, sizeof header);
-    if (std::memcmp(header.magic, MAGIC, sizeof MAGIC)) damaged("it does not begin like one; it is something else");
-    if (header.version != VERSION) damaged("its version is " + std::to_string(header.version) + ", and this library reads "
-                                           + std::to_string(VERSION));
+    if (std::memcmp(header.magic, MAGIC, sizeof MAGIC) != 0) damaged("it does not begin like one; it is something else");
+    if (header.version != VERSION)
+        damaged("its version is " + std::to_string(header.version) + ", and this library reads " + std::to_string(VERSION));
     if (header.kind[sizeof header.kind - 1]) damaged("its kind has no end");
     kind_ = header.kind;
-    if (header.bytes != bytes) damaged("it should have " + std::to_string(header.bytes) + " bytes and has " +
-                                       std::to_string(bytes));
+    if (header.bytes != bytes)
+        damaged("it should have " + std::to_string(header.bytes) + " bytes and has " + std::to_string(bytes));
     if (header.entries > (bytes - HEADER) / sizeof(Entry)) damaged("its directory reaches beyond its end");
     if (crc32(data_ + HEADER, bytes - HEADER) != header.checksum) damaged("the checksum does not match");
     entries_.resize(header.entries);
@@ -80,7 +81,7 @@ Blob::Blob(const void* data, size_t bytes) : data_(static_cast<const unsigned ch
         if (entry.offset % 64 || entry.offset > bytes || entry.count > (bytes - entry.offset) / size)
             damaged(std::string(entry.name) + " reaches beyond the end");
         if (entry.offset < end) damaged(std::string(entry.name) + " lies within what comes before it");  // else memory
-        end = entry.offset + entry.count * size;                                // could be asked for that no byte stands for
+        end = entry.offset + entry.count * size;  // could be asked for that no byte stands for
     }
     std::sort(entries_.begin(), entries_.end(), before);
     for (size_t n = 1; n < entries_.size(); ++n)
@@ -90,8 +91,9 @@ Blob::Blob(const void* data, size_t bytes) : data_(static_cast<const unsigned ch
 bool Blob::before(const Entry& a, const Entry& b) { return std::strcmp(a.name, b.name) < 0; }
 
 const Blob::Entry* Blob::find(const std::string& name) const {
-    const auto found = std::lower_bound(entries_.begin(), entries_.end(), name,
-                                        [](const Entry& entry, const std::string& sought) { return sought.compare(entry.name) > 0; });
+    const auto found =
+        std::lower_bound(entries_.begin(), entries_.end(), name,
+                         [](const Entry& entry, const std::string& sought) { return sought.compare(entry.name) > 0; });
     return found != entries_.end() && name == found->name ? &*found : nullptr;
 }
 
@@ -105,21 +107,25 @@ const void* Blob::checked(const std::string& name, Type type, uint64_t count) co
     const Entry* entry = find(name);
     if (!entry) damaged(name + " is missing");
     if (entry->type != static_cast<uint32_t>(type)) damaged(name + " has another type than it should");
-    if (entry->count != count) damaged(name + " has " + std::to_string(entry->count) + " values and should have " +
-                                       std::to_string(count));
+    if (entry->count != count)
+        damaged(name + " has " + std::to_string(entry->count) + " values and should have " + std::to_string(count));
     return data_ + entry->offset;
 }
 
-template <> const float* Blob::array<float>(const std::string& name, uint64_t count) const {
+template <>
+const float* Blob::array<float>(const std::string& name, uint64_t count) const {
     return static_cast<const float*>(checked(name, Type::float32, count));
 }
-template <> const double* Blob::array<double>(const std::string& name, uint64_t count) const {
+template <>
+const double* Blob::array<double>(const std::string& name, uint64_t count) const {
     return static_cast<const double*>(checked(name, Type::float64, count));
 }
-template <> const int8_t* Blob::array<int8_t>(const std::string& name, uint64_t count) const {
+template <>
+const int8_t* Blob::array<int8_t>(const std::string& name, uint64_t count) const {
     return static_cast<const int8_t*>(checked(name, Type::int8, count));
 }
-template <> const int32_t* Blob::array<int32_t>(const std::string& name, uint64_t count) const {
+template <>
+const int32_t* Blob::array<int32_t>(const std::string& name, uint64_t count) const {
     return static_cast<const int32_t*>(checked(name, Type::int32, count));
 }
 

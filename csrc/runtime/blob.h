@@ -40,7 +40,7 @@ private:
 
     const unsigned char* data_;
     std::string kind_;
-    std::vector<Entry> entries_;   // by name
+    std::vector<Entry> entries_;  // by name
 };
 
 }  // namespace gaq

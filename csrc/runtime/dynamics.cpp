@@ -135,7 +135,8 @@ private:
     gaq_dynamics& d_;
     const MovingAtoms& a_;
     const size_t N_;
-    const double half_, kept_, lost_;  // half a time step; share of a velocity that the bath keeps, and of its square that it takes
+    const double half_, kept_,
+        lost_;  // half a time step; share of a velocity that the bath keeps, and of its square that it takes
     std::vector<double> energies_, before_, potentials_;
     std::vector<int64_t> members_;  // atoms of each structure
 };
@@ -143,10 +144,12 @@ private:
 void require_sound(const gaq_dynamics& d, const MovingAtoms& atoms, size_t count) {
     if (!count) throw Failure(GAQ_BAD_ARGUMENT, "set a graph before running");
     for (size_t n = 0; n < count; ++n) {
-        if (atoms.batch[n] < 0 || atoms.batch[n] >= atoms.structures) throw Failure(GAQ_BAD_ARGUMENT, "batch is out of range");
+        if (atoms.batch[n] < 0 || atoms.batch[n] >= atoms.structures)
+            throw Failure(GAQ_BAD_ARGUMENT, "batch is out of range");
         if (!(atoms.masses[n] > 0)) throw Failure(GAQ_BAD_ARGUMENT, "masses must be positive");
     }
-    if (!(d.timestep > 0) || !(d.friction >= 0) || !(d.temperature >= 0) || !(d.max_displacement > 0) || !(d.max_kinetic > 0))
+    if (!(d.timestep > 0) || !(d.friction >= 0) || !(d.temperature >= 0) || !(d.max_displacement > 0) ||
+        !(d.max_kinetic > 0))
         throw Failure(GAQ_BAD_ARGUMENT, "timestep and limits must be positive, friction and temperature not negative");
 }
 

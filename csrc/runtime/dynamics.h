@@ -6,11 +6,11 @@
 
 namespace gaq {
 
-struct MovingAtoms {  // arrays of the caller
-    const double* masses;     // (atoms,)
-    const int32_t* batch;     // (atoms,) structure of each
+struct MovingAtoms {       // arrays of the caller
+    const double* masses;  // (atoms,)
+    const int32_t* batch;  // (atoms,) structure of each
     int32_t structures;
-    const double* reference;  // (atoms, 3) positions of the neighbour list
+    const double* reference;                  // (atoms, 3) positions of the neighbour list
     double *positions, *velocities, *forces;  // (atoms, 3)
     double *potential, *kinetic;              // (structures,)
 };

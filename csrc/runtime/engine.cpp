@@ -70,8 +70,8 @@ void Engine::set_graph(int64_t atoms, const int64_t* species, int64_t edges, con
 void Engine::set_offsets(int64_t edges, const double* offsets) {
     if (!pairs_) throw Failure(GAQ_BAD_ARGUMENT, "set a graph before its offsets");
     if (edges != pairs_->edges())
-        throw Failure(GAQ_BAD_ARGUMENT, "the graph has " + std::to_string(pairs_->edges()) + " edges, and offsets were given for " +
-                                            std::to_string(edges));
+        throw Failure(GAQ_BAD_ARGUMENT, "the graph has " + std::to_string(pairs_->edges()) +
+                                            " edges, and offsets were given for " + std::to_string(edges));
     if (!pairs_->replace_offsets(offsets)) take(std::make_unique<PairList>(pairs_->with_offsets(index_of_, offsets)));
 }
 
@@ -105,6 +105,7 @@ gaq_model_facts Engine::model_facts() const {
     copy_text(facts.kind, kind_);
     facts.blob_version = Blob::VERSION;
     facts.hops = model.hops;
+    facts.rounding_hops = model.rounding_hops;
     facts.cutoff = model.cutoff;
     facts.takes_charge = model.takes_charge;
     facts.takes_spin = model.takes_spin;

@@ -11,8 +11,8 @@ void require_sums_fit(const std::string& name, const int8_t* codes, size_t out, 
     for (size_t o = 0; o < out; ++o) {
         int64_t total = 0;
         for (size_t i = 0; i < in; ++i) total += std::abs(int(codes[o * in + i]));
-        if (double(total) * qmax > 2147483647.0) bad_blob(name + ": the sum of products of output " + std::to_string(o) +
-                                                       " may leave 32 bits");
+        if (double(total) * qmax > 2147483647.0)
+            bad_blob(name + ": the sum of products of output " + std::to_string(o) + " may leave 32 bits");
     }
 }
 
@@ -96,7 +96,8 @@ int LeafReader::quantizer(const std::string& name, int32_t index) {
 void LeafReader::input(LinearMap& linear, const std::string& name, const int32_t* bits, const Places& in, int width) {
     linear.bits = bits[1];
     if (!linear.bits) return;
-    if (linear.bits < 2 || (linear.bits > MAX_INTEGER_BITS && linear.bits != 24)) bad_blob(name + ": input bits out of range");
+    if (linear.bits < 2 || (linear.bits > MAX_INTEGER_BITS && linear.bits != 24))
+        bad_blob(name + ": input bits out of range");
     linear.qmax = float((1 << (linear.bits - 1)) - 1);
     linear.step = row(steps(name + ".step", in.size()), in, width, 1.0f);
     linear.inverse = inverse(linear.step, width);
@@ -104,7 +105,7 @@ void LeafReader::input(LinearMap& linear, const std::string& name, const int32_t
 }
 
 LinearMap LeafReader::linear(const std::string& name, const Places& out, int out_width, const Places& in, int in_width,
-                      const std::string& slice) {
+                             const std::string& slice) {
     LinearMap made{};
     const int32_t* bits = integers(name + ".bits", 3);
     const std::string array = name + slice;

@@ -16,7 +16,8 @@ namespace gaq {
 
 struct ModelFacts {
     double cutoff = 0.0;           // Å
-    int hops = 0;                  // rounds of messages: a force depends on atoms up to hops * cutoff away
+    int hops = 0;                  // an atom's energy depends on atoms up to hops * cutoff away
+    int rounding_hops = 0;         // ... and on those up to rounding_hops * cutoff by how values are rounded
     std::vector<int32_t> species;  // atomic numbers; their order is that of Schedule::species
     bool takes_charge = false, takes_spin = false;
     int quantizers = 0;

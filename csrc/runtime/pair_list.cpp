@@ -1,6 +1,7 @@
 #include "runtime/pair_list.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 #include <string>
@@ -14,10 +15,14 @@ constexpr int64_t MAX_SIZE = int64_t(1) << 30;  // atoms or edges: places are 32
 
 std::string text(int64_t n) { return std::to_string(n); }
 
-const double* offset_of(const double* offsets, int64_t edge) {
-    static const double none[3] = {0.0, 0.0, 0.0};
-    return offsets ? offsets + 3 * edge : none;
+using Offset = std::array<double, 3>;
+
+Offset offset_of(const double* offsets, int64_t edge) {
+    if (!offsets) return {0.0, 0.0, 0.0};
+    return {offsets[3 * edge], offsets[3 * edge + 1], offsets[3 * edge + 2]};
 }
+
+Offset negative(const Offset& o) { return {-o[0], -o[1], -o[2]}; }
 
 // Edges in the order of their centers and neighbours, to look up one that has not been taken yet. Where many join the same
 // two atoms, as images of a small cell do, they are sorted by offset as well.
@@ -41,19 +46,20 @@ public:
 
     bool taken(int32_t e) const { return taken_[size_t(e)]; }
     void take(int32_t e) { taken_[size_t(e)] = 1; }
-    const double* offset(int32_t e) const { return offset_of(offsets_, e); }
+    Offset offset(int32_t e) const { return offset_of(offsets_, e); }
 
     // The first edge, in `order`, that joins the same atoms the other way and is not taken; -1 for none.
     int32_t reverse(int32_t e) {
         const int64_t i = centers_[e], j = neighbours_[e];
-        const double* o = offset(e);
-        const double back[3] = {-o[0], -o[1], -o[2]};
+        const Offset back = negative(offset(e));
         const size_t end = size_t(first_[size_t(j) + 1]);
         size_t place = size_t(std::lower_bound(order.begin() + first_[size_t(j)], order.begin() + int64_t(end), i,
-                                               [&](int32_t a, int64_t n) { return neighbours_[a] < n; }) - order.begin());
-        if (place + LINEAR_SEARCH < end && neighbours_[order[place + LINEAR_SEARCH]] == i) return reverse_of_many(place, end, i, back);
+                                               [&](int32_t a, int64_t n) { return neighbours_[a] < n; }) -
+                              order.begin());
+        if (place + LINEAR_SEARCH < end && neighbours_[order[place + LINEAR_SEARCH]] == i)
+            return reverse_of_many(place, end, i, back);
         for (; place < end && neighbours_[order[place]] == i; ++place)
-            if (!taken(order[place]) && std::equal(back, back + 3, offset(order[place]))) return order[place];
+            if (!taken(order[place]) && offset(order[place]) == back) return order[place];
         return -1;
     }
 
@@ -67,22 +73,20 @@ private:
             sorted_ = order;
             next_.assign(order.size(), 0);
         }
-        std::stable_sort(sorted_.begin() + int64_t(begin), sorted_.begin() + int64_t(end), [&](int32_t a, int32_t b) {
-            return std::lexicographical_compare(offset(a), offset(a) + 3, offset(b), offset(b) + 3);
-        });
+        std::stable_sort(sorted_.begin() + int64_t(begin), sorted_.begin() + int64_t(end),
+                         [&](int32_t a, int32_t b) { return offset(a) < offset(b); });
     }
 
     // From `place` on, where those with i begin. The first of equal ones knows where to go on looking.
-    int32_t reverse_of_many(size_t place, size_t end, int64_t i, const double* back) {
-        const auto found = std::lower_bound(
-            sorted_.begin() + int64_t(place), sorted_.begin() + int64_t(end), back, [&](int32_t a, const double* o) {
-                return neighbours_[a] == i && std::lexicographical_compare(offset(a), offset(a) + 3, o, o + 3);
-            });
+    int32_t reverse_of_many(size_t place, size_t end, int64_t i, const Offset& back) {
+        const auto found =
+            std::lower_bound(sorted_.begin() + int64_t(place), sorted_.begin() + int64_t(end), back,
+                             [&](int32_t a, const Offset& o) { return neighbours_[a] == i && offset(a) < o; });
         size_t n = size_t(found - sorted_.begin());
         if (n == end) return -1;
         int32_t& skipped = next_[n];
         for (n += size_t(skipped); n < end; ++n, ++skipped) {
-            if (neighbours_[sorted_[n]] != i || !std::equal(back, back + 3, offset(sorted_[n]))) return -1;
+            if (neighbours_[sorted_[n]] != i || offset(sorted_[n]) != back) return -1;
             if (!taken(sorted_[n])) return sorted_[n];
         }
         return -1;
@@ -96,10 +100,11 @@ private:
 
 void require_finite_offsets(const double* offsets, int64_t edges) {
     for (int64_t k = 0; offsets && k < 3 * edges; ++k)
-        if (!std::isfinite(offsets[k])) throw Failure(GAQ_NOT_FINITE, "the offset of edge " + text(k / 3) + " is not finite");
+        if (!std::isfinite(offsets[k]))
+            throw Failure(GAQ_NOT_FINITE, "the offset of edge " + text(k / 3) + " is not finite");
 }
 
-bool is_zero(const double* o) { return o[0] == 0.0 && o[1] == 0.0 && o[2] == 0.0; }
+bool is_zero(const Offset& o) { return o == Offset{0.0, 0.0, 0.0}; }
 
 }  // namespace
 
@@ -133,11 +138,11 @@ void PairList::find_pairs(const double* offsets) {
     Edges edges(atoms_, this->edges(), centers_.data(), neighbours_.data(), offsets);
     const auto add = [&](int32_t e, int32_t reverse) {
         const int32_t i = int32_t(centers_[size_t(e)]), j = int32_t(neighbours_[size_t(e)]);
-        const double* o = offset_of(offsets, e);
+        const Offset o = offset_of(offsets, e);
         int32_t place = -1;
         if (!is_zero(o)) {
             place = int32_t(offsets_.size() / 3);
-            offsets_.insert(offsets_.end(), o, o + 3);
+            offsets_.insert(offsets_.end(), o.begin(), o.end());
         }
         paired_ = paired_ && reverse >= 0 && i != j;
         origins_.push_back({e, reverse, place});
@@ -159,11 +164,11 @@ bool PairList::replace_offsets(const double* offsets) {
     require_finite_offsets(offsets, edges());
     if (!paired_) return false;
     for (const Origin& pair : origins_) {
-        const double *o = offset_of(offsets, pair.edge), *back = offset_of(offsets, pair.reverse);
-        if (o[0] != -back[0] || o[1] != -back[1] || o[2] != -back[2] || is_zero(o) != (pair.offset < 0)) return false;
+        const Offset o = offset_of(offsets, pair.edge);
+        if (o != negative(offset_of(offsets, pair.reverse)) || is_zero(o) != (pair.offset < 0)) return false;
     }
     for (const Origin& pair : origins_)
-        if (pair.offset >= 0) std::copy_n(offset_of(offsets, pair.edge), 3, offsets_.begin() + 3 * pair.offset);
+        if (pair.offset >= 0) std::copy_n(offsets + 3 * int64_t(pair.edge), 3, offsets_.begin() + 3 * int64_t(pair.offset));
     return true;
 }
 
@@ -188,7 +193,8 @@ void PairList::make_blocks() {
         while (end - block_.back() > ATOM_BLOCK) block_.push_back(block_.back() + ATOM_BLOCK);
     }
     block_.push_back(atoms_);
-    for (size_t b = 0; b + 1 < block_.size(); ++b) block_of_.insert(block_of_.end(), size_t(block_[b + 1] - block_[b]), int32_t(b));
+    for (size_t b = 0; b + 1 < block_.size(); ++b)
+        block_of_.insert(block_of_.end(), size_t(block_[b + 1] - block_[b]), int32_t(b));
 }
 
 // Sort pairs into tasks by their blocks, and tasks greedily into rounds.
@@ -198,7 +204,9 @@ void PairList::make_rounds() {
         return std::min(a, b) << 32 | std::max(a, b);
     };
     std::stable_sort(pairs_.begin(), pairs_.end(), [&](const Pair& a, const Pair& b) { return key(a) < key(b); });
-    struct Found { int32_t begin, end, round; };
+    struct Found {
+        int32_t begin, end, round;
+    };
     std::vector<Found> found;
     std::vector<std::vector<char>> busy(block_.size() - 1);  // rounds in which a block is taken
     int rounds = 0;
@@ -228,8 +236,9 @@ void PairList::make_rounds() {
 }
 
 Schedule PairList::schedule() const {
-    return {atoms_, int(pairs_.size()), int(block_.size()) - 1, int(tasks_.size()), int(round_.size()) - 1,
-            species_.data(), numbers_.data(), pairs_.data(), offsets_.data(), block_.data(), tasks_.data(), round_.data()};
+    return {atoms_,          int(pairs_.size()), int(block_.size()) - 1, int(tasks_.size()), int(round_.size()) - 1,
+            species_.data(), numbers_.data(),    pairs_.data(),          offsets_.data(),    block_.data(),
+            tasks_.data(),   round_.data()};
 }
 
 }  // namespace gaq

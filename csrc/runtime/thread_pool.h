@@ -48,7 +48,8 @@ public:
 private:
     static constexpr int SPINS = 2000;  // looks at the generation before a worker goes to sleep
 
-    void start() {  // a worker begins with the generation that it is started in: an earlier one, which failed midway, is over
+    void
+    start() {  // a worker begins with the generation that it is started in: an earlier one, which failed midway, is over
         for (int n = int(workers_.size()) + 1; n < threads_; ++n)
             workers_.emplace_back([this, n, seen = generation_.load(std::memory_order_relaxed)] { wait(n, seen); });
     }

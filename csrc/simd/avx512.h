@@ -76,8 +76,8 @@ GAQ_INLINE __m128 four_sums(const Vec* a) {
     const __m512 s = _mm512_add_ps(_mm512_unpacklo_ps(a[0].v, a[1].v), _mm512_unpackhi_ps(a[0].v, a[1].v));
     const __m512 t = _mm512_add_ps(_mm512_unpacklo_ps(a[2].v, a[3].v), _mm512_unpackhi_ps(a[2].v, a[3].v));
     const __m512d sd = _mm512_castps_pd(s), td = _mm512_castps_pd(t);
-    const __m512 q = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(sd, td)),
-                                   _mm512_castpd_ps(_mm512_unpackhi_pd(sd, td)));
+    const __m512 q =
+        _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(sd, td)), _mm512_castpd_ps(_mm512_unpackhi_pd(sd, td)));
     const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(q), _mm512_extractf32x8_ps(q, 1));
     return _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
 }

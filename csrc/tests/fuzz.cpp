@@ -14,7 +14,7 @@
 
 namespace {
 
-struct Cluster {                   // five atoms, all joined in both directions; the last edges with an offset, and one way only
+struct Cluster {  // five atoms, all joined in both directions; the last edges with an offset, and one way only
     std::vector<int64_t> species, centers, neighbours;
     std::vector<double> x = {0, 0, 0, 1.1, 0, 0, 0, 1.2, 0.1, 0.1, 0, 1.3, 1.2, 1.1, 0.9}, offsets;
     explicit Cluster(const std::vector<int64_t>& known) {

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "gemm/packing.h"
 #include "models/transformer/filters.h"
 #include "models/transformer/frames.h"
-#include "gemm/packing.h"
 #include "models/transformer/interaction.h"
 
 using namespace gaq;
@@ -46,22 +46,31 @@ float lane(F f, float x) {
 
 void functions() {
     for (int n = 0; n < 20000; ++n) {
-        const float x = float(draw(-87, 88)), t = float(draw(-12, 12)), a = float(std::exp(draw(-40, 40))), b = float(std::exp(draw(-20, 20)));
+        const float x = float(draw(-87, 88)), t = float(draw(-12, 12)), a = float(std::exp(draw(-40, 40))),
+                    b = float(std::exp(draw(-20, 20)));
         expect(close_to(lane([](Vec v) { return exp(v); }, x) / std::exp(double(x)), 1, 1.5e-7), "exp");
         expect(close_to(lane([](Vec v) { return tanh(v); }, t), std::tanh(double(t)), 2.5e-7), "tanh");
         expect(close_to(lane([](Vec v) { return sigmoid(v); }, t), 1 / (1 + std::exp(-double(t))), 2.5e-7), "sigmoid");
         expect(close_to(lane([](Vec v) { return inverse_sqrt(v); }, a) * std::sqrt(double(a)), 1, 2.5e-7), "inverse_sqrt");
-        expect(lane([](Vec v) { return root(v).value; }, a) == std::sqrt(a) || close_to(lane([](Vec v) { return root(v).value; }, a) / std::sqrt(double(a)), 1, 7e-8), "root");
+        expect(lane([](Vec v) { return root(v).value; }, a) == std::sqrt(a) ||
+                   close_to(lane([](Vec v) { return root(v).value; }, a) / std::sqrt(double(a)), 1, 7e-8),
+               "root");
         expect(lane([b](Vec v) { return v / Divisor(Vec(b)); }, a) == a / b, "a division by a known divisor has its bits");
         expect(lane([](Vec v) { return round(v); }, t) == std::nearbyint(t), "round");
     }
-    for (float half = -4.5f; half < 5; half += 1) expect(lane([](Vec v) { return round(v); }, half) == std::nearbyint(half), "halves go to even");
-    expect(lane([](Vec v) { return exp(v); }, 1e30f) > 1e38f && lane([](Vec v) { return exp(v); }, -1e30f) < 1e-37f, "exp is clamped");
+    for (float half = -4.5f; half < 5; half += 1)
+        expect(lane([](Vec v) { return round(v); }, half) == std::nearbyint(half), "halves go to even");
+    expect(lane([](Vec v) { return exp(v); }, 1e30f) > 1e38f && lane([](Vec v) { return exp(v); }, -1e30f) < 1e-37f,
+           "exp is clamped");
     for (float x : {NOT, INF, -INF})
-        expect(!std::isfinite(lane([](Vec v) { return tanh(v) + poison(v); }, x)) && !std::isfinite(lane([](Vec v) { return tanh(v); }, x)), "poison");
-    expect(std::isnan(lane([](Vec v) { return exp(v); }, NOT)) && std::isnan(lane([](Vec v) { return sigmoid(v); }, NOT)), "exp of NaN");
+        expect(!std::isfinite(lane([](Vec v) { return tanh(v) + poison(v); }, x)) &&
+                   !std::isfinite(lane([](Vec v) { return tanh(v); }, x)),
+               "poison");
+    expect(std::isnan(lane([](Vec v) { return exp(v); }, NOT)) && std::isnan(lane([](Vec v) { return sigmoid(v); }, NOT)),
+           "exp of NaN");
     expect(std::isnan(lane([](Vec v) { return rounded_code(v, Vec(-7.0f), Vec(7.0f)); }, NOT)), "NaN has no code");
-    for (float x : {INF, -INF, 1e30f, -7.6f}) expect(std::fabs(lane([](Vec v) { return rounded_code(v, Vec(-7.0f), Vec(7.0f)); }, x)) == 7, "codes are clamped");
+    for (float x : {INF, -INF, 1e30f, -7.6f})
+        expect(std::fabs(lane([](Vec v) { return rounded_code(v, Vec(-7.0f), Vec(7.0f)); }, x)) == 7, "codes are clamped");
     expect(lane([](Vec v) { return poison(v); }, 3e38f) == 0, "no poison in what is finite");
 }
 
@@ -76,22 +85,30 @@ ProductScratch scratch(Arena& arena, size_t most) {
 // A linear map of odd shape with weights of so many bits (32: floats) and inputs of so many (0: floats).
 void product(int weight_bits, int bits, int in, int out, int rows) {
     Arena arena;
-    const int I = padded(in), O = padded(out), high = bits ? (1 << (bits - 1)) - 1 : 0, most = weight_bits < 32 ? (1 << (weight_bits - 1)) - 1 : 1;
-    const std::string name = std::to_string(weight_bits) + " x " + std::to_string(bits) + " bits, " + std::to_string(in) + " to " + std::to_string(out);
+    const int I = padded(in), O = padded(out), high = bits ? (1 << (bits - 1)) - 1 : 0,
+              most = weight_bits < 32 ? (1 << (weight_bits - 1)) - 1 : 1;
+    const std::string name = std::to_string(weight_bits) + " x " + std::to_string(bits) + " bits, " + std::to_string(in) +
+                             " to " + std::to_string(out);
     std::vector<float> weights;
     std::vector<int8_t> codes;
-    for (int k = 0; k < in * out; ++k) codes.push_back(int8_t(whole_number(-most, most))), weights.push_back(weight_bits < 32 ? codes.back() : float(draw(-1, 1)));
+    for (int k = 0; k < in * out; ++k)
+        codes.push_back(int8_t(whole_number(-most, most))),
+            weights.push_back(weight_bits < 32 ? codes.back() : float(draw(-1, 1)));
     const Places of_in = in_order(in), of_out = in_order(out);
     LinearMap map{};
     map.forward = weight_bits < 32 ? code_panel(arena, codes.data(), weight_bits, of_out, of_in, O, I)
                                    : float_panel(arena, weights.data(), of_out, of_in, O, I, false);
-    map.backward = weight_bits < 32 ? transposed(map.forward) : float_panel(arena, weights.data(), of_out, of_in, O, I, true);
-    float *scale = arena.take<float>(O), *bias = arena.take<float>(O), *step = arena.take<float>(I), *inverse = arena.take<float>(I);
+    map.backward =
+        weight_bits < 32 ? transposed(map.forward) : float_panel(arena, weights.data(), of_out, of_in, O, I, true);
+    float *scale = arena.take<float>(O), *bias = arena.take<float>(O), *step = arena.take<float>(I),
+          *inverse = arena.take<float>(I);
     for (int o = 0; o < O; ++o) scale[o] = float(draw(0.5, 2)), bias[o] = float(draw(-1, 1));
     for (int k = 0; k < I; ++k) step[k] = float(draw(0.5, 2)), inverse[k] = 1.0f / step[k];
-    map.scale = scale, map.bias = bias, map.step = bits ? step : nullptr, map.inverse = inverse, map.bits = bits, map.qmax = float(high);
+    map.scale = scale, map.bias = bias, map.step = bits ? step : nullptr, map.inverse = inverse, map.bits = bits,
+    map.qmax = float(high);
     ProductScratch z = scratch(arena, size_t(rows + 2) * size_t(I + O) * 33);
-    float *x = arena.take<float>(size_t(rows) * I), *y = arena.take<float>(size_t(rows) * O), *dx = arena.take<float>(size_t(rows) * I);
+    float *x = arena.take<float>(size_t(rows) * I), *y = arena.take<float>(size_t(rows) * O),
+          *dx = arena.take<float>(size_t(rows) * I);
     uint64_t clipped = 0;
     for (int r = 0; r < rows; ++r)
         for (int k = 0; k < in; ++k) {
@@ -104,7 +121,9 @@ void product(int weight_bits, int bits, int in, int out, int rows) {
         for (int o = 0; o < out; ++o) {
             double total = 0, size = 0;
             for (int k = 0; k < in; ++k) {
-                const double value = bits ? std::min(std::max(std::nearbyintf(x[r * I + k] / step[k]), -float(high)), float(high)) : x[r * I + k];
+                const double value =
+                    bits ? std::min(std::max(std::nearbyintf(x[r * I + k] / step[k]), -float(high)), float(high))
+                         : x[r * I + k];
                 total += value * weights[size_t(o) * in + k], size += std::fabs(value * weights[size_t(o) * in + k]);
             }
             expect(close_to(y[r * O + o], total * scale[o] + bias[o], 1e-6 * (size * scale[o] + 1)), name + ": product");
@@ -113,9 +132,12 @@ void product(int weight_bits, int bits, int in, int out, int rows) {
     for (int r = 0; r < rows; ++r)
         for (int k = 0; k < in; ++k) {
             double total = 0, size = 0;
-            for (int o = 0; o < out; ++o) total += double(y[r * O + o]) * scale[o] * weights[size_t(o) * in + k], size += std::fabs(double(y[r * O + o]) * scale[o] * weights[size_t(o) * in + k]);
+            for (int o = 0; o < out; ++o)
+                total += double(y[r * O + o]) * scale[o] * weights[size_t(o) * in + k],
+                    size += std::fabs(double(y[r * O + o]) * scale[o] * weights[size_t(o) * in + k]);
             const bool beyond = bits && std::fabs(x[r * I + k] / step[k]) > high + 0.5f;
-            expect(close_to(dx[r * I + k], beyond ? 0 : total / (bits ? step[k] : 1), 3e-6 * (size + 1)), name + ": adjoint");
+            expect(close_to(dx[r * I + k], beyond ? 0 : total / (bits ? step[k] : 1), 3e-6 * (size + 1)),
+                   name + ": adjoint");
         }
     for (float bad : {NOT, INF, -INF}) {
         x[size_t(rows - 1) * I + in - 1] = bad;
@@ -144,7 +166,8 @@ void geometry() {
         }
         for (int k = 0; k < 2; ++k) harmonics(x[k][0], x[k][1], x[k][2], 4, Y[k]);
         const double c = x[0][0] * x[1][0] + x[0][1] * x[1][1] + x[0][2] * x[1][2];
-        const double legendre[5] = {1, c, 0.5 * (3 * c * c - 1), 0.5 * (5 * c * c * c - 3 * c), 0.125 * (35 * c * c * c * c - 30 * c * c + 3)};
+        const double legendre[5] = {1, c, 0.5 * (3 * c * c - 1), 0.5 * (5 * c * c * c - 3 * c),
+                                    0.125 * (35 * c * c * c * c - 30 * c * c + 3)};
         for (int l = 1; l <= 4; ++l) {
             double total = 0;
             for (int k = first_component(l); k < first_component(l + 1); ++k) total += Y[0][k] * Y[1][k];
@@ -154,20 +177,28 @@ void geometry() {
         const double t = draw(0, 1), spacing = 0.3;
         spline(t, spacing, value, slope);
         double sums[4] = {};
-        for (int k = 0; k < 4; ++k) sums[0] += value[k], sums[1] += value[k] * (k - 1), sums[2] += slope[k], sums[3] += slope[k] * (k - 1);
-        expect(close_to(sums[0], 1, 1e-6) && close_to(sums[1], t, 1e-6) && close_to(sums[2], 0, 1e-5) && close_to(sums[3], 1 / spacing, 1e-5), "a spline of a straight line");
+        for (int k = 0; k < 4; ++k)
+            sums[0] += value[k], sums[1] += value[k] * (k - 1), sums[2] += slope[k], sums[3] += slope[k] * (k - 1);
+        expect(close_to(sums[0], 1, 1e-6) && close_to(sums[1], t, 1e-6) && close_to(sums[2], 0, 1e-5) &&
+                   close_to(sums[3], 1 / spacing, 1e-5),
+               "a spline of a straight line");
     }
     Doubles A[3][3], V[3][3], before[3][3];
     for (int n = 0; n < 50; ++n) {
         for (int a = 0; a < 3; ++a)
             for (int b = 0; b <= a; ++b)
-                for (int k = 0; k < 8; ++k) A[a][b][k] = A[b][a][k] = n % 5 == 0 && a != b ? 0 : n % 7 == 0 ? 1 : draw(-1, 1);  // also those that are diagonal, or degenerate
+                for (int k = 0; k < 8; ++k)
+                    A[a][b][k] = A[b][a][k] = n % 5 == 0 && a != b ? 0
+                                              : n % 7 == 0 ? 1
+                                                           : draw(-1, 1);  // also those that are diagonal, or degenerate
         std::memcpy(before, A, sizeof A);
         diagonalize(A, V);
         for (int k = 0; k < 8; ++k) {
             double R[3][3];
             frame_of(A, V, k, R);
-            const double det = R[0][0] * (R[1][1] * R[2][2] - R[1][2] * R[2][1]) - R[0][1] * (R[1][0] * R[2][2] - R[1][2] * R[2][0]) + R[0][2] * (R[1][0] * R[2][1] - R[1][1] * R[2][0]);
+            const double det = R[0][0] * (R[1][1] * R[2][2] - R[1][2] * R[2][1]) -
+                               R[0][1] * (R[1][0] * R[2][2] - R[1][2] * R[2][0]) +
+                               R[0][2] * (R[1][0] * R[2][1] - R[1][1] * R[2][0]);
             expect(close_to(det, 1, 1e-12), "a frame is a rotation");
             for (int a = 0; a < 3; ++a)
                 for (int b = 0; b < 3; ++b) {
@@ -187,11 +218,13 @@ void together() {
     Layer y{};
     y.table = table.data(), y.contract = contract.data();
     for (int n = 0; n < 50; ++n) {
-        for (auto* values : {&table, &contract, &records, &codes}) for (float& x : *values) x = float(draw(-1, 1));
+        for (auto* values : {&table, &contract, &records, &codes})
+            for (float& x : *values) x = float(draw(-1, 1));
         const int32_t knot = n % 40;
         for (int p = 0; p < 4; ++p) std::memcpy(&records[size_t(32 * p + KNOT)], &knot, sizeof knot);
         filter_parts<4>(s, y, records.data(), 32, codes.data(), 0, 96, four.data());
-        for (int p = 0; p < 4; ++p) filter_parts<1>(s, y, records.data() + 32 * p, 0, codes.data() + 32 * p, 0, 96, one.data() + 96 * p);
+        for (int p = 0; p < 4; ++p)
+            filter_parts<1>(s, y, records.data() + 32 * p, 0, codes.data() + 32 * p, 0, 96, one.data() + 96 * p);
         expect(four == one, "pairs together are as pairs alone");
     }
 }
@@ -231,8 +264,11 @@ void vectors() {
             }
             if (!std::isfinite(size)) expect(told, "what is not finite in a vector stays so");
             for (int a = 0; a < 5 && std::isfinite(size) && !tie; ++a) {
-                const double expected = r.format == Format::components ? code[a] * step[c] : whole > 0 ? whole * step[c] * code[a] / std::sqrt(length) : 0;
-                expect(close_to(out[a * LANES + c], expected, 2e-6 * (1 + std::fabs(expected))), r.format == Format::mddq ? "magnitude and direction" : "components");
+                const double expected = r.format == Format::components ? code[a] * step[c]
+                                        : whole > 0                    ? whole * step[c] * code[a] / std::sqrt(length)
+                                                                       : 0;
+                expect(close_to(out[a * LANES + c], expected, 2e-6 * (1 + std::fabs(expected))),
+                       r.format == Format::mddq ? "magnitude and direction" : "components");
             }
         }
     }

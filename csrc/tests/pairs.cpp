@@ -126,7 +126,8 @@ void replacing() {
         expect(taken || flat || loops || one_way, "offsets of ordinary images are replaced");
         expect(same(list.schedule(), taken ? anew.schedule() : before.schedule()), "offsets are replaced, or nothing is");
         static const int32_t index_of[MAX_NUMBER + 1] = {};
-        expect(same(before.with_offsets(index_of, other.data()).schedule(), anew.schedule()), "a list made anew is the same");
+        expect(same(before.with_offsets(index_of, other.data()).schedule(), anew.schedule()),
+               "a list made anew is the same");
     }
     expect(replaced > 150, "offsets are mostly replaced in place");
 }

@@ -25,7 +25,7 @@ void expect(bool holds, const char* what) {
     ++failures;
 }
 
-struct Drop {                      // a random drop, all pairs joined in both directions
+struct Drop {  // a random drop, all pairs joined in both directions
     std::vector<int64_t> species, centers, neighbours;
     std::vector<double> x;
     explicit Drop(int atoms, unsigned seed, const std::vector<int64_t>& known) {
@@ -76,13 +76,15 @@ void facts(const std::vector<char>& blob, const std::vector<int64_t>& known) {
     } longer = {};
     longer.later = 1.0;
     longer.model.size = sizeof longer;
-    expect(gaq_engine_model_facts(e, &longer.model) == GAQ_OK && longer.later == 0.0, "what the library does not know is zero");
+    expect(gaq_engine_model_facts(e, &longer.model) == GAQ_OK && longer.later == 0.0,
+           "what the library does not know is zero");
     const gaq_model_facts& model = longer.model;
     expect(!std::strcmp(model.kind, "transformer") && model.hops >= 1 && model.cutoff >= 1 && !model.takes_charge,
            "a model has a kind, hops and a cutoff");
     for (int64_t z = 1; z <= GAQ_MAX_SPECIES; ++z) {
         const bool knows = std::find(known.begin(), known.end(), z) != known.end();
-        expect((gaq_engine_set_graph(e, 1, &z, 0, nullptr, nullptr, nullptr) == GAQ_OK) == knows, "species are those of the facts");
+        expect((gaq_engine_set_graph(e, 1, &z, 0, nullptr, nullptr, nullptr) == GAQ_OK) == knows,
+               "species are those of the facts");
     }
     gaq_facts shorter = {};
     shorter.size = offsetof(gaq_facts, quantizers);
@@ -107,19 +109,22 @@ void compute(const std::vector<char>& blob, const std::vector<int64_t>& known) {
                 if (status == GAQ_NO_SUCH_ISA) continue;
                 expect(e && drop.set(e) == GAQ_OK, "an engine takes a graph");
                 std::vector<double> energy(atoms), force(3 * atoms), virial(9 * atoms);
-                expect(gaq_engine_compute(e, drop.x.data(), energy.data(), force.data(), virial.data()) == GAQ_OK, "compute");
+                expect(gaq_engine_compute(e, drop.x.data(), energy.data(), force.data(), virial.data()) == GAQ_OK,
+                       "compute");
                 if (first.empty()) first = force;
                 for (int k = 0; k < 3 * atoms; ++k)
                     expect(std::fabs(force[k] - first[k]) < 0.05 * (1 + std::fabs(first[k])), "instruction sets agree");
                 std::vector<double> bad = drop.x;
                 bad[0] = NAN;
-                expect(gaq_engine_compute(e, bad.data(), energy.data(), nullptr, nullptr) == GAQ_NOT_FINITE, "NaN is refused");
+                expect(gaq_engine_compute(e, bad.data(), energy.data(), nullptr, nullptr) == GAQ_NOT_FINITE,
+                       "NaN is refused");
                 std::vector<double> x = drop.x, v(3 * atoms), masses(atoms, 12.0);
                 std::vector<int32_t> batch(atoms);
                 double potential = 0, kinetic = 0;
                 gaq_dynamics d = {0.01, 0.1, 0.02, 1, 0, 0.3, 1e3};
-                expect(gaq_engine_run(e, &d, 5, masses.data(), batch.data(), 1, drop.x.data(), x.data(), v.data(), force.data(),
-                                      &potential, &kinetic) == GAQ_OK, "dynamics");
+                expect(gaq_engine_run(e, &d, 5, masses.data(), batch.data(), 1, drop.x.data(), x.data(), v.data(),
+                                      force.data(), &potential, &kinetic) == GAQ_OK,
+                       "dynamics");
                 gaq_engine_destroy(e);
             }
     }
@@ -247,8 +252,9 @@ void failing_run(const std::vector<char>& blob, const std::vector<int64_t>& know
     std::vector<int32_t> batch(9);
     double potential = 0, kinetic = 0;
     gaq_dynamics d = {1e-3, 0, 0, 1, 0, 1e300, 1e300};
-    expect(gaq_engine_run(e, &d, 5, masses.data(), batch.data(), 1, drop.x.data(), x.data(), v.data(), force.data(), &potential,
-                          &kinetic) != GAQ_OK, "atoms at one place end a run");
+    expect(gaq_engine_run(e, &d, 5, masses.data(), batch.data(), 1, drop.x.data(), x.data(), v.data(), force.data(),
+                          &potential, &kinetic) != GAQ_OK,
+           "atoms at one place end a run");
     expect(d.step == 0 && x == before[0] && v == before[1] && force == before[2], "a failing step is taken back");
     gaq_engine_destroy(e);
 }

@@ -7,8 +7,8 @@
 //   so3krates: q_i (f k_j) / sqrt(F/H) of all, the same for ji: to be multiplied by φ
 #pragma once
 
-#include "simd/functions.h"
 #include "models/transformer/filters.h"
+#include "simd/functions.h"
 
 namespace gaq::transformer::GAQ_ISA {
 
@@ -24,19 +24,22 @@ struct PairScratch {
 
 // Attention of n pairs from p on: fill PairScratch::ij and ji with the weights to be used, and `w` with what is kept.
 template <bool robust, class S>
-GAQ_INLINE void attention_weights(const S& s, const Parameters& m, const Activations& t, const Pairs& pairs, int p, int n, const float* filter,
-                          const PairScratch& local, float* w) {
+GAQ_INLINE void attention_weights(const S& s, const Parameters& m, const Activations& t, const Pairs& pairs, int p, int n,
+                                  const float* filter, const PairScratch& local, float* w) {
     for (int q = 0; q < n; ++q) {  // in this order, for sums by head may write beyond their heads
         const size_t i = size_t(pairs.i[p + q]) * s.Fp, j = size_t(pairs.j[p + q]) * s.Fp;
         const float *qi = t.query + i, *qj = t.query + j, *ki = t.key + i, *kj = t.key + j;
-        const float *part = filter + size_t(q) * s.W + s.Fp + 2 * s.G, *record = pairs.record + size_t(p + q) * pairs.record_stride;
+        const float *part = filter + size_t(q) * s.W + s.Fp + 2 * s.G,
+                    *record = pairs.record + size_t(p + q) * pairs.record_stride;
         const int place = q * s.H;
         if (robust) {
             sum_heads(s, m.scalar_heads, s.Fp, local.ij + place, [&](int c) { return load(qi + c) * load(kj + c); });
             sum_heads(s, m.scalar_heads, s.Fp, local.ji + place, [&](int c) { return load(qj + c) * load(ki + c); });
         } else {
-            sum_heads(s, m.scalar_heads, s.Fp, local.ij + place, [&](int c) { return load(qi + c) * load(kj + c) * load(part + c); });
-            sum_heads(s, m.scalar_heads, s.Fp, local.ji + place, [&](int c) { return load(qj + c) * load(ki + c) * load(part + c); });
+            sum_heads(s, m.scalar_heads, s.Fp, local.ij + place,
+                      [&](int c) { return load(qi + c) * load(kj + c) * load(part + c); });
+            sum_heads(s, m.scalar_heads, s.Fp, local.ji + place,
+                      [&](int c) { return load(qj + c) * load(ki + c) * load(part + c); });
         }
         for (int h = 0; h < s.H; ++h) {
             if (robust) local.part[place + h] = part[h];
@@ -93,8 +96,8 @@ GAQ_INLINE void vector_messages(const S& s, Activations& t, int i, int j, int c,
 }
 
 template <class S>
-GAQ_INLINE void messages(const S& s, const Parameters& m, Activations& t, int i, int j, const float* record, const float* filter,
-                         const float* weights_ij, const float* weights_ji) {
+GAQ_INLINE void messages(const S& s, const Parameters& m, Activations& t, int i, int j, const float* record,
+                         const float* filter, const float* weights_ij, const float* weights_ji) {
     const float *vi = t.value + size_t(i) * (s.Fp + s.G), *vj = t.value + size_t(j) * (s.Fp + s.G);
     float *xi = t.message + size_t(i) * s.Fp, *xj = t.message + size_t(j) * s.Fp;
 #pragma GCC unroll 8
@@ -105,7 +108,8 @@ GAQ_INLINE void messages(const S& s, const Parameters& m, Activations& t, int i,
     }
     const float* Y = record + HARMONICS;
     for (int c = 0; c < s.Cp; c += WIDTH) {
-        const Vec ij = of_head(s, m.vector_heads, s.Cp, weights_ij, c), ji = of_head(s, m.vector_heads, s.Cp, weights_ji, c);
+        const Vec ij = of_head(s, m.vector_heads, s.Cp, weights_ij, c),
+                  ji = of_head(s, m.vector_heads, s.Cp, weights_ji, c);
         vector_messages<1>(s, t, i, j, c, ij, ji, filter, Y);
         if (s.L >= 2) vector_messages<2>(s, t, i, j, c, ij, ji, filter, Y);
         if (s.L >= 3) vector_messages<3>(s, t, i, j, c, ij, ji, filter, Y);

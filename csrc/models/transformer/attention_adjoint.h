@@ -8,14 +8,15 @@
 
 namespace gaq::transformer::GAQ_ISA {
 
-struct WeightGradientRows {                   // gradients of the weights of both directions, by channel: scratch rows
+struct WeightGradientRows {  // gradients of the weights of both directions, by channel: scratch rows
     float *scalar_ij, *scalar_ji, *vector_ij, *vector_ji;
 };
 
 // Scalar messages: gradients of filters (stored), values (added), weights (stored by channel).
 template <class S>
-GAQ_INLINE void scalar_adjoint(const S& s, const Parameters& m, const Activations& t, Workspace& g, const PairScratch& local, int i, int j,
-                               const float* filter, float* by_filter, const WeightGradientRows& by) {
+GAQ_INLINE void scalar_adjoint(const S& s, const Parameters& m, const Activations& t, Workspace& g,
+                               const PairScratch& local, int i, int j, const float* filter, float* by_filter,
+                               const WeightGradientRows& by) {
     const size_t gates = s.Fp + s.G;
     const float *vi = t.value + i * gates, *vj = t.value + j * gates;
     const float *mi = g.g_message + size_t(i) * s.Fp, *mj = g.g_message + size_t(j) * s.Fp;
@@ -33,14 +34,15 @@ GAQ_INLINE void scalar_adjoint(const S& s, const Parameters& m, const Activation
     }
 }
 
-struct WeightGradients {                      // gradients of the weights of both directions, for a vector of channels
+struct WeightGradients {  // gradients of the weights of both directions, for a vector of channels
     Vec ij, ji;
 };
 
 // One degree of the vector messages: the same, and gradients of mixed features and harmonics (added).
 template <int l, class S>
 GAQ_INLINE void vector_adjoint(const S& s, const Activations& t, const Workspace& g, int i, int j, int c, Vec ij, Vec ji,
-                               const float* filter, const float* Y, float* by_filter, WeightGradients& by_weights, Vec* by_harmonics) {
+                               const float* filter, const float* Y, float* by_filter, WeightGradients& by_weights,
+                               Vec* by_harmonics) {
     const size_t gates = s.Fp + s.G;
     const int o = s.Fp + (l - 1) * s.Cp + c;
     const Vec own = load(filter + o), carried = load(filter + o + s.G), value_j = load(t.value + j * gates + o);
@@ -71,14 +73,15 @@ GAQ_INLINE void vector_adjoint(const S& s, const Activations& t, const Workspace
     add_to(g.g_value + i * gates + o, l % 2 ? Vec(0.0f) - ji * own * sj : ji * own * sj);
 }
 
-struct SavedWeights {                      // of one pair, as attention() left it
+struct SavedWeights {  // of one pair, as attention() left it
     const float *ij, *ji, *b;
 };
 
 // From the gradients of the weights, by head in `ij` and `ji`, to those of filters, queries, keys and envelope.
 template <bool robust, class S>
-GAQ_INLINE float attention_weights_adjoint(const S& s, const Parameters& m, const Activations& t, Workspace& g, const float* record, const SavedWeights& w,
-                                   const float* filter, float* by_filter, int i, int j, float* ij, float* ji) {
+GAQ_INLINE float attention_weights_adjoint(const S& s, const Parameters& m, const Activations& t, Workspace& g,
+                                           const float* record, const SavedWeights& w, const float* filter,
+                                           float* by_filter, int i, int j, float* ij, float* ji) {
     const size_t at_i = size_t(i) * s.Fp, at_j = size_t(j) * s.Fp;
     float* part = by_filter + s.Fp + 2 * s.G;
     const float envelope = record[ENVELOPE];
@@ -125,8 +128,8 @@ GAQ_INLINE float attention_weights_adjoint(const S& s, const Parameters& m, cons
 }
 
 template <bool robust, class S>
-GAQ_INLINE void pair_adjoint(const S& s, Job& job, int layer, int p, const SavedWeights& w, const float* filter, const PairScratch& local,
-                             const WeightGradientRows& by, float* by_filter) {
+GAQ_INLINE void pair_adjoint(const S& s, Job& job, int layer, int p, const SavedWeights& w, const float* filter,
+                             const PairScratch& local, const WeightGradientRows& by, float* by_filter) {
     const Parameters& m = *job.parameters;
     const Activations& t = job.work.layer[layer];
     Workspace& g = job.work;
@@ -153,10 +156,16 @@ GAQ_INLINE void pair_adjoint(const S& s, Job& job, int layer, int p, const Saved
         by_weights.ij.store(by.vector_ij + c);
         by_weights.ji.store(by.vector_ji + c);
     }
-    sum_scalars_and_vectors(s, m, local.ij, local.spare, [&](int c) { return load(by.scalar_ij + c); }, [&](int c) { return load(by.vector_ij + c); });
-    sum_scalars_and_vectors(s, m, local.ji, local.spare, [&](int c) { return load(by.scalar_ji + c); }, [&](int c) { return load(by.vector_ji + c); });
-    gradient[BY_ENVELOPE] += attention_weights_adjoint<robust>(s, m, t, g, record, w, filter, by_filter, i, j, local.ij, local.ji);
-    gradient[BY_DISTANCE] += filter_adjoint(s, m.layers[layer], t.projected, g.g_projected, i, j, record, by_filter, local.spare);
+    sum_scalars_and_vectors(
+        s, m, local.ij, local.spare, [&](int c) { return load(by.scalar_ij + c); },
+        [&](int c) { return load(by.vector_ij + c); });
+    sum_scalars_and_vectors(
+        s, m, local.ji, local.spare, [&](int c) { return load(by.scalar_ji + c); },
+        [&](int c) { return load(by.vector_ji + c); });
+    gradient[BY_ENVELOPE] +=
+        attention_weights_adjoint<robust>(s, m, t, g, record, w, filter, by_filter, i, j, local.ij, local.ji);
+    gradient[BY_DISTANCE] +=
+        filter_adjoint(s, m.layers[layer], t.projected, g.g_projected, i, j, record, by_filter, local.spare);
     add_sums(by_harmonics, s.M, gradient + BY_HARMONICS);
 }
 
@@ -169,14 +178,15 @@ void attention_adjoint_pairs(const S& s, Job& job, int layer, int task, Scratch&
     const WeightGradientRows by = {z.a, z.a + s.Fp, z.b, z.b + s.Cp};
     for (int p = pairs.begin[task]; p < pairs.end[task]; p += PAIR_BATCH) {
         const int n = pairs.end[task] - p < PAIR_BATCH ? pairs.end[task] - p : PAIR_BATCH, heads = n * s.H;
-        const float *filter = t.filters ? t.filters + size_t(p) * s.W : z.filter;
+        const float* filter = t.filters ? t.filters + size_t(p) * s.W : z.filter;
         if (!t.filters) {
             contractions(s, y, t.projected, pairs, p, n, local.codes, z);
             filters(s, y, pairs, p, n, local.codes, 0, s.W, z.filter);
         }
         const float* w = t.weights + size_t(p) * job.work.weight_stride;
         for (int q = 0; q < n; ++q, w += s.H)
-            pair_adjoint<robust>(s, job, layer, p + q, SavedWeights{w, w + heads, w + 2 * heads}, filter + size_t(q) * s.W, local, by, z.by_filter);
+            pair_adjoint<robust>(s, job, layer, p + q, SavedWeights{w, w + heads, w + 2 * heads}, filter + size_t(q) * s.W,
+                                 local, by, z.by_filter);
     }
 }
 

@@ -9,7 +9,8 @@ inline void embed_species(Job& job, int begin, int end) {
     const Shape& s = job.parameters->shape;
     Activations& t = job.work.layer[0];
     for (int i = begin; i < end; ++i)
-        __builtin_memcpy(t.x + size_t(i) * s.Fp, job.parameters->own + size_t(job.schedule.species[i]) * s.Fp, s.Fp * sizeof(float));
+        __builtin_memcpy(t.x + size_t(i) * s.Fp, job.parameters->own + size_t(job.schedule.species[i]) * s.Fp,
+                         s.Fp * sizeof(float));
     clear(t.v + size_t(begin) * s.M * s.Cp, size_t(end - begin) * s.M * s.Cp);
 }
 
@@ -23,7 +24,8 @@ GAQ_INLINE void embed_pairs(const S& s, Job& job, int task) {
         const int i = pairs.i[p], j = pairs.j[p];
         const float* record = pairs.record + size_t(p) * pairs.record_stride;
         const float* knot = knot_of(m.embedding, record, width);
-        const float *Bi = m.other + size_t(job.schedule.species[i]) * width, *Bj = m.other + size_t(job.schedule.species[j]) * width;
+        const float *Bi = m.other + size_t(job.schedule.species[i]) * width,
+                    *Bj = m.other + size_t(job.schedule.species[j]) * width;
         const Vec back(record[BACK]);
         Vec f;
 #pragma GCC unroll 4
@@ -66,7 +68,8 @@ GAQ_INLINE void embed_adjoint_pairs(const S& s, Job& job, int task) {
         const float* record = pairs.record + size_t(p) * pairs.record_stride;
         const float* knot = knot_of(m.embedding, record, width);
         float* gradient = pairs.gradient + size_t(p) * pairs.gradient_stride;
-        const float *Bi = m.other + size_t(job.schedule.species[i]) * width, *Bj = m.other + size_t(job.schedule.species[j]) * width;
+        const float *Bi = m.other + size_t(job.schedule.species[i]) * width,
+                    *Bj = m.other + size_t(job.schedule.species[j]) * width;
         const Vec back(record[BACK]);
         Vec f, df, by_distance, by_harmonics[most_components<S>()];
 #pragma GCC unroll 4

@@ -1,8 +1,8 @@
 // What the network is asked and believed beyond its training data; as gaq.models.transformer.extrapolation.
 #pragma once
 
-#include "simd/vector.h"
 #include "models/transformer/job.h"
+#include "simd/vector.h"
 
 namespace gaq::transformer::GAQ_ISA {
 

@@ -33,7 +33,8 @@ GAQ_INLINE const float* knot_of(const float* table, const float* record, int wid
 
 // N vectors of channels, from o on, of the filters of P pairs, whose records, codes and filters lie one after the other.
 template <int P, int N, class S>
-GAQ_INLINE void filter_part(const S& s, const Layer& y, const float* record, int stride, const float* codes, int o, float* filter) {
+GAQ_INLINE void filter_part(const S& s, const Layer& y, const float* record, int stride, const float* codes, int o,
+                            float* filter) {
     Vec f[P][N];
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
@@ -62,8 +63,8 @@ GAQ_INLINE void filter_part(const S& s, const Layer& y, const float* record, int
 }
 
 template <int P, class S>
-GAQ_INLINE void filter_parts(const S& s, const Layer& y, const float* record, int stride, const float* codes, int begin, int end,
-                             float* filter) {
+GAQ_INLINE void filter_parts(const S& s, const Layer& y, const float* record, int stride, const float* codes, int begin,
+                             int end, float* filter) {
     constexpr int N = WIDTH == 16 || P == 1 ? 4 : 2;
     int o = begin;
     for (; o + N * WIDTH <= end; o += N * WIDTH) filter_part<P, N>(s, y, record, stride, codes, o, filter);
@@ -72,21 +73,22 @@ GAQ_INLINE void filter_parts(const S& s, const Layer& y, const float* record, in
 
 // Channels [begin, end) of the filters of n <= PAIR_BATCH pairs from p on, from the codes of their contractions.
 template <class S>
-GAQ_INLINE void filters(const S& s, const Layer& y, const Pairs& pairs, int p, int n, const float* codes, int begin, int end,
-                        float* filter) {
+GAQ_INLINE void filters(const S& s, const Layer& y, const Pairs& pairs, int p, int n, const float* codes, int begin,
+                        int end, float* filter) {
     const float* record = pairs.record + size_t(p) * pairs.record_stride;
     if (n == PAIR_BATCH) {
         filter_parts<PAIR_BATCH>(s, y, record, pairs.record_stride, codes, begin, end, filter);
         return;
     }
     for (int q = 0; q < n; ++q)
-        filter_parts<1>(s, y, record + size_t(q) * pairs.record_stride, 0, codes + q * s.L * s.Hp, begin, end, filter + size_t(q) * s.W);
+        filter_parts<1>(s, y, record + size_t(q) * pairs.record_stride, 0, codes + q * s.L * s.Hp, begin, end,
+                        filter + size_t(q) * s.W);
 }
 
 // What the contractions of n pairs from p on see: the codes of c_lh = sum_m (P_j - P_i)², for each pair rows of Hp by degree.
 template <class S>
-GAQ_INLINE void contractions(const S& s, const Layer& y, const double* projected, const Pairs& pairs, int p, int n, float* codes,
-                             Scratch& z) {
+GAQ_INLINE void contractions(const S& s, const Layer& y, const double* projected, const Pairs& pairs, int p, int n,
+                             float* codes, Scratch& z) {
     const LinearMap& map = y.contraction;
     const Vec high(map.qmax), low(-map.qmax);
     const int lines = padded_doubles(s.H);
@@ -155,8 +157,8 @@ GAQ_INLINE float contracted(const S& s, const Layer& y, const float* record, con
 
 // From the gradient of a filter to those of the projected features of i and j; returns that of the distance.
 template <class S>
-GAQ_INLINE float filter_adjoint(const S& s, const Layer& y, const double* projected, float* g, int i, int j, const float* record,
-                                const float* by_filter, float* by) {
+GAQ_INLINE float filter_adjoint(const S& s, const Layer& y, const double* projected, float* g, int i, int j,
+                                const float* record, const float* by_filter, float* by) {
     const LinearMap& map = y.contraction;
     const Vec bound(map.qmax);
     const int lines = padded_doubles(s.H);

@@ -65,7 +65,8 @@ inline void diagonalize(Doubles A[3][3], Doubles V[3][3]) {
                 const Doubles theta = (A[q][q] - A[p][p]) / (pq == 0.0 ? one : 2.0 * pq);
                 Doubles root, secant;
                 sqrt(theta * theta + 1.0, root);
-                const Doubles tangent = turning / (theta >= 0.0 ? theta + root : theta - root), t = pq == 0.0 ? zero : tangent;
+                const Doubles tangent = turning / (theta >= 0.0 ? theta + root : theta - root),
+                              t = pq == 0.0 ? zero : tangent;
                 sqrt(t * t + 1.0, secant);
                 const Doubles c = 1.0 / secant, s = t * c;
                 A[p][p] -= t * pq;
@@ -97,7 +98,8 @@ inline void frame_of(const Doubles A[3][3], const Doubles V[3][3], int k, double
     const int column[3] = {order[last ? 0 : 1], order[last ? 2 : 0], order[last ? 1 : 2]};
     for (int a = 0; a < 3; ++a)
         for (int b = 0; b < 3; ++b) R[a][b] = V[a][column[b]][k];
-    const double det = R[0][0] * (R[1][1] * R[2][2] - R[1][2] * R[2][1]) - R[0][1] * (R[1][0] * R[2][2] - R[1][2] * R[2][0]) +
+    const double det = R[0][0] * (R[1][1] * R[2][2] - R[1][2] * R[2][1]) -
+                       R[0][1] * (R[1][0] * R[2][2] - R[1][2] * R[2][0]) +
                        R[0][2] * (R[1][0] * R[2][1] - R[1][1] * R[2][0]);
     if (det < 0)
         for (int a = 0; a < 3; ++a)

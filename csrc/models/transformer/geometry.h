@@ -35,7 +35,8 @@ GAQ_INLINE void harmonics(T y, T z, T x, int L, T* out) {  // textbook axes: the
     out[13] = (b / 2) * (z * (xx - yy)), out[14] = a * (x * (xx - 3.0 * yy));
     if (L < 4) return;
     const double d = 2.958039891549808, e = 2.091650066335189, f = 1.118033988749895, g = 0.7905694150420949;
-    out[15] = d * (x * (y * (xx - yy))), out[16] = e * (y * (z * (3.0 * xx - yy))), out[17] = f * (x * (y * (7.0 * zz - 1.0)));
+    out[15] = d * (x * (y * (xx - yy))), out[16] = e * (y * (z * (3.0 * xx - yy))),
+    out[17] = f * (x * (y * (7.0 * zz - 1.0)));
     out[18] = g * (y * (z * (7.0 * zz - 3.0))), out[19] = 0.125 * (35.0 * (zz * zz) - 30.0 * zz + 3.0);
     out[20] = g * (x * (z * (7.0 * zz - 3.0))), out[21] = (f / 2) * ((xx - yy) * (7.0 * zz - 1.0));
     out[22] = e * (x * (z * (xx - 3.0 * yy))), out[23] = (d / 4) * (xx * xx - 6.0 * (xx * yy) + yy * yy);

@@ -1,9 +1,9 @@
 // The end of an attention block, the interaction block after it, and the energies: forward, and backward by hand.
 #pragma once
 
-#include "simd/functions.h"
 #include "models/transformer/extrapolation.h"
 #include "models/transformer/shapes.h"
+#include "simd/functions.h"
 
 namespace gaq::transformer::GAQ_ISA {
 
@@ -68,7 +68,8 @@ GAQ_INLINE void interaction_atoms(const S& s, Job& job, int layer, int begin, in
             for (int c = 0; c < s.Cp; c += WIDTH) {
                 const float* row = pq.first + i * pq.jump + c;
                 Vec total;
-                for (int k = 0; k <= 2 * l; ++k) total = fma(load(row + k * 2 * s.Cp), load(row + k * 2 * s.Cp + s.Cp), total);
+                for (int k = 0; k <= 2 * l; ++k)
+                    total = fma(load(row + k * 2 * s.Cp), load(row + k * 2 * s.Cp + s.Cp), total);
                 total.store(input + size_t(i) * width + s.Fp + (l - 1) * s.Cp + c);
             }
     });
@@ -92,8 +93,7 @@ GAQ_INLINE void interaction_atoms(const S& s, Job& job, int layer, int begin, in
                 const size_t place = vector_place(l, s.M, at + i, s.Cp) + c;
                 Vec q[n];
                 load_rotated<n, true>(D, t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + s.Cp + c, 2 * s.Cp, q);
-                for (int k = 0; k < n; ++k)
-                    fma(gate, q[k], load(t.v2 + place + k * s.Cp)).store(next.v + place + k * s.Cp);
+                for (int k = 0; k < n; ++k) fma(gate, q[k], load(t.v2 + place + k * s.Cp)).store(next.v + place + k * s.Cp);
             }
         });
     }
@@ -160,19 +160,21 @@ GAQ_INLINE void interaction_atoms_adjoint(const S& s, Job& job, int layer, int b
     const int rows = end - begin;
     const size_t at = begin, gates = s.Fp + s.G;
     update_adjoint(s, job, layer, begin, end, z);
-    adjoint(m.layers[layer].output, t.message + at * s.Fp, s.Fp, ConstRows(g.gx + at * s.Fp, s.Fp),
-            g.g_message + at * s.Fp, s.Fp, rows, true, z);
+    adjoint(m.layers[layer].output, t.message + at * s.Fp, s.Fp, ConstRows(g.gx + at * s.Fp, s.Fp), g.g_message + at * s.Fp,
+            s.Fp, rows, true, z);
     for (int i = begin; m.shape.robust && i < end; ++i) {  // sum over neighbours of a times its gradient, from the messages
         const float *gm = g.g_message + size_t(i) * s.Fp, *message = t.message + size_t(i) * s.Fp;
-        sum_scalars_and_vectors(s, m, g.g_share + size_t(i) * s.Hp, z.pair, [&](int c) { return load(gm + c) * load(message + c); }, [&](int c) {
-            Vec total;
+        sum_scalars_and_vectors(
+            s, m, g.g_share + size_t(i) * s.Hp, z.pair, [&](int c) { return load(gm + c) * load(message + c); },
+            [&](int c) {
+                Vec total;
 #pragma GCC unroll 24
-            for (int k = 0; k < s.M; ++k) {
-                const size_t place = (size_t(i) * s.M + k) * s.Cp + c;
-                total = fma(load(g.gv + place), load(t.vector_message + place), total);
-            }
-            return total;
-        });
+                for (int k = 0; k < s.M; ++k) {
+                    const size_t place = (size_t(i) * s.M + k) * s.Cp + c;
+                    total = fma(load(g.gv + place), load(t.vector_message + place), total);
+                }
+                return total;
+            });
     }
     clear(g.g_query + at * s.Fp, size_t(rows) * s.Fp);
     clear(g.g_key + at * s.Fp, size_t(rows) * s.Fp);

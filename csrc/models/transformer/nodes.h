@@ -35,7 +35,8 @@ inline void layer_moments(const float* x, Moments* found, int rows, int F, int F
     }
 }
 
-inline void layer_norm(const Norm& norm, const float* x, const Moments* of_row, float* h, int rows, int Fp, size_t out_stride) {
+inline void layer_norm(const Norm& norm, const float* x, const Moments* of_row, float* h, int rows, int Fp,
+                       size_t out_stride) {
     for (int r = 0; r < rows; ++r) {
         const Moments m = of_row[r];
         for (int c = 0; c < Fp; c += WIDTH) {
@@ -46,8 +47,8 @@ inline void layer_norm(const Norm& norm, const float* x, const Moments* of_row, 
 }
 
 // gx += (dh/dx)^T dh.
-inline void layer_norm_adjoint(const Norm& norm, const float* x, const Moments* of_row, const float* dh, size_t dh_stride, float* gx,
-                              int rows, int F, int Fp) {
+inline void layer_norm_adjoint(const Norm& norm, const float* x, const Moments* of_row, const float* dh, size_t dh_stride,
+                               float* gx, int rows, int F, int Fp) {
     for (int r = 0; r < rows; ++r) {
         const float* xr = x + size_t(r) * Fp;
         const Moments m = of_row[r];
@@ -109,7 +110,7 @@ inline void unit_heads(const Parameters& m, float* q, float* norms, const float*
 
 // From the gradient of the unit rows to that of the raw ones, in place: dq = n (T g - u (T g . u)) with u = q̂ / T.
 inline void unit_heads_adjoint(const Parameters& m, const float* q, const float* norms, const float* temperature, float* g,
-                              int rows) {
+                               int rows) {
     const Shape& s = m.shape;
     float along[4096 + LANES];
     for (int r = 0; r < rows; ++r) {
@@ -142,7 +143,8 @@ GAQ_INLINE RowsOf<T> degree_rows(const Shape& s, T* array, int l, size_t atom, i
 // Call use(degree, rounded rows one after the other, how many) for the vector features of atoms [begin, end), in their
 // frames where the format is aligned.
 template <class Use>
-void with_rounded(Job& job, const Rounding* formats, const float* v, int begin, int end, float* buffer, Scratch& z, Use use) {
+void with_rounded(Job& job, const Rounding* formats, const float* v, int begin, int end, float* buffer, Scratch& z,
+                  Use use) {
     const Shape& s = job.parameters->shape;
     const int atoms = end - begin;
     const size_t jump = size_t(s.M) * s.Cp;
@@ -178,7 +180,8 @@ void rotate_rows(Job& job, const Rounding& format, int l, float* array, int begi
 
 // Projected features of one degree, back from the frames in double precision: atoms of a pair have different frames, and
 // what is contracted must not depend on how the molecule lies. `rows` are (atoms, 2l+1, Hp) one after the other.
-inline void rotate_projected(Job& job, const Rounding& format, int l, const float* rows, double* projected, int begin, int end) {
+inline void rotate_projected(Job& job, const Rounding& format, int l, const float* rows, double* projected, int begin,
+                             int end) {
     const Shape& s = job.parameters->shape;
     const int lines = padded_doubles(s.H);
     with_degree(l, [&](auto size) {

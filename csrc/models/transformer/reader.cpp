@@ -178,9 +178,11 @@ void Reader::extrapolation() {
     Repulsion* repulsion = arena_.take<Repulsion>(S * S);
     for (size_t n = 0; n < S * S; ++n) {
         repulsion[n] = {given[n], given[S * S + n], given[2 * S * S + n], given[3 * S * S + n]};
-        const Repulsion &w = repulsion[n], &other = repulsion[n % S * S + n / S];  // filled already where n is below the diagonal
-        if (!(w.inner > 0 && w.inner < w.onset && w.onset <= p_.cutoff && w.strength > 0 && w.rate > 0)) bad_blob("repulsion");
-        if (n / S > n % S && std::memcmp(&w, &other, sizeof w)) bad_blob("repulsion is not symmetric");
+        const Repulsion& w = repulsion[n];
+        if (!(w.inner > 0 && w.inner < w.onset && w.onset <= p_.cutoff && w.strength > 0 && w.rate > 0))
+            bad_blob("repulsion");
+        for (size_t k = 0; k < 4 * S * S; k += S * S)
+            if (given[k + n] != given[k + n % S * S + n / S]) bad_blob("repulsion is not symmetric");
     }
     OutputBounds* bounds = arena_.take<OutputBounds>(S);
     for (size_t n = 0; n < S; ++n) {
@@ -229,7 +231,8 @@ Parameters Reader::read() {
     const Shape& s = p_.shape;
     species(p_.species);
     facts_.cutoff = p_.cutoff;
-    facts_.hops = s.T;
+    facts_.hops = s.T + 1;  // the first features are sums over neighbours too
+    facts_.rounding_hops = facts_.hops + (p_.frames ? p_.spreading : 0);
     embedding();
     Layer* layers = arena_.take<Layer>(s.T);
     for (int t = 0; t < s.T; ++t) layers[t] = layer(t);

@@ -32,10 +32,12 @@ void add_repulsion(const Job& job, double* energies, double* forces, double* vir
         for (int p = pairs.begin[task]; p < pairs.end[task]; ++p) {
             const size_t i = size_t(pairs.i[p]), j = size_t(pairs.j[p]);
             const double *u = pairs.vector + 4 * size_t(p), r = u[3];
-            const Repulsion& repulsion = job.parameters->repulsion[job.schedule.species[i] * job.parameters->species + job.schedule.species[j]];
+            const Repulsion& repulsion =
+                job.parameters->repulsion[job.schedule.species[i] * job.parameters->species + job.schedule.species[j]];
             if (!(r < repulsion.onset)) continue;
             double slope;
-            const double back = pairs.record[size_t(p) * pairs.record_stride + BACK], half = 0.5 * potential(repulsion, r, &slope);
+            const double back = pairs.record[size_t(p) * pairs.record_stride + BACK],
+                         half = 0.5 * potential(repulsion, r, &slope);
             if (energies) energies[i] += half, energies[j] += back * half;
             const double along = 0.5 * (1.0 + back) * slope;
             for (int k = 0; forces && k < 3; ++k) forces[3 * i + k] += along * u[k], forces[3 * j + k] -= along * u[k];

@@ -15,9 +15,7 @@ struct FixedShape {
     static_assert((F / H) % LANES == 0 || LANES % (F / H) == 0, "heads are whole vectors, or equal parts of one");
     static_assert((C / H) % LANES == 0 || LANES % (C / H) == 0, "heads are whole vectors, or equal parts of one");
 
-    static bool fits(const Shape& s) {
-        return s.robust && s.F == F && s.C == C && s.L == L && s.H == H;
-    }
+    static bool fits(const Shape& s) { return s.robust && s.F == F && s.C == C && s.L == L && s.H == H; }
 };
 
 template <class S>
@@ -76,7 +74,8 @@ GAQ_INLINE void sum_heads(const S& s, const Heads& heads, int width, float* out,
 
 // The sum of both over the channels of each head, scalars and vectors; `spare` has room for as much as `out`.
 template <class S, class Scalars, class Vectors>
-GAQ_INLINE void sum_scalars_and_vectors(const S& s, const Parameters& m, float* out, float* spare, Scalars scalars, Vectors vectors) {
+GAQ_INLINE void sum_scalars_and_vectors(const S& s, const Parameters& m, float* out, float* spare, Scalars scalars,
+                                        Vectors vectors) {
     if constexpr (is_fixed<S>) {
         Vec rows[4];
 #pragma GCC unroll 4

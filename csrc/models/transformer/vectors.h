@@ -40,21 +40,22 @@ GAQ_INLINE void load_rotated(const float* D, const float* v, size_t stride, Vec*
     Vec x[n];
     for (int a = 0; a < n; ++a) x[a] = load(v + a * stride);
     if (D) rotate<n, back>(D, x, w);
-    else for (int a = 0; a < n; ++a) w[a] = x[a];
+    else
+        for (int a = 0; a < n; ++a) w[a] = x[a];
 }
 
 template <int n>
-struct VectorCode {                     // of one vector: what its code stands for, and what the gradient needs
+struct VectorCode {  // of one vector: what its code stands for, and what the gradient needs
     Vec value[n], direction[n], unit[n], rounded, share;  // share: of the magnitude that its code keeps
     Mask is_zero, clipped;
 };
 
-struct Steps {                     // of the codes of a vector of channels
+struct Steps {  // of the codes of a vector of channels
     Divisor step, component;
-    Vec magnitudes, components;    // largest codes
+    Vec magnitudes, components;  // largest codes
     GAQ_INLINE Steps(const Rounding& r, int c)
-        : step(load(r.step + c), load(r.inverse + c)), component(Vec(float(1.0 / double(r.component_qmax)))), magnitudes(r.magnitude_qmax),
-          components(r.component_qmax) {}
+        : step(load(r.step + c), load(r.inverse + c)), component(Vec(float(1.0 / double(r.component_qmax)))),
+          magnitudes(r.magnitude_qmax), components(r.component_qmax) {}
 };
 
 template <int n>
@@ -71,7 +72,8 @@ GAQ_INLINE VectorCode<n> mddq(const Steps& r, const Vec* w) {
         c.direction[a] = round(c.unit[a] / r.component);  // within its range, for |unit| <= 1 up to rounding
         length = fma(c.direction[a], c.direction[a], length);
     }
-    const Vec shorten = inverse_sqrt(max(length, Vec(1.0f))), t = magnitude.value / r.step;  // codes are whole: 0, or 1 and more
+    const Vec shorten = inverse_sqrt(max(length, Vec(1.0f))),
+              t = magnitude.value / r.step;  // codes are whole: 0, or 1 and more
     c.clipped = t > r.magnitudes + Vec(0.5f);
     c.rounded = rounded_code(t, Vec(0.0f), r.magnitudes) * r.step.value;
     c.share = c.rounded * magnitude.inverse;
@@ -83,12 +85,14 @@ GAQ_INLINE VectorCode<n> mddq(const Steps& r, const Vec* w) {
 }
 
 template <int n>
-GAQ_INLINE int64_t round_one(const Rounding& r, const Steps& steps, const float* D, const float* v, float* out, int Cp, int c) {
+GAQ_INLINE int64_t round_one(const Rounding& r, const Steps& steps, const float* D, const float* v, float* out, int Cp,
+                             int c) {
     Vec x[n], w[n];
     int64_t clipped = 0;
     for (int a = 0; a < n; ++a) x[a] = load(v + a * Cp + c);
     if (r.aligned) rotate<n, false>(D, x, w);
-    else for (int a = 0; a < n; ++a) w[a] = x[a];
+    else
+        for (int a = 0; a < n; ++a) w[a] = x[a];
     if (r.format == Format::mddq) {
         const VectorCode<n> code = mddq<n>(steps, w);
         for (int a = 0; a < n; ++a) w[a] = code.value[a];
@@ -106,14 +110,16 @@ GAQ_INLINE int64_t round_one(const Rounding& r, const Steps& steps, const float*
 }
 
 template <int n>
-GAQ_INLINE void adjoint_one(const Rounding& r, const Steps& steps, const float* D, const float* v, const float* g, float* dv, int Cp, int c) {
+GAQ_INLINE void adjoint_one(const Rounding& r, const Steps& steps, const float* D, const float* v, const float* g,
+                            float* dv, int Cp, int c) {
     Vec x[n], w[n], y[n], d[n];
     for (int a = 0; a < n; ++a) {
         x[a] = load(v + a * Cp + c);
         d[a] = load(g + a * Cp + c);
     }
     if (r.aligned) rotate<n, false>(D, x, w);
-    else for (int a = 0; a < n; ++a) w[a] = x[a];
+    else
+        for (int a = 0; a < n; ++a) w[a] = x[a];
     if (r.format == Format::mddq) {
         const VectorCode<n> code = mddq<n>(steps, w);
         Vec radial, along;
@@ -132,15 +138,16 @@ GAQ_INLINE void adjoint_one(const Rounding& r, const Steps& steps, const float* 
         for (int a = 0; a < n; ++a) d[a] = select(outside(w[a] / steps.step, steps.components), Vec(), d[a]);
     }
     if (r.aligned) rotate<n, true>(D, d, y);
-    else for (int a = 0; a < n; ++a) y[a] = d[a];
+    else
+        for (int a = 0; a < n; ++a) y[a] = d[a];
     for (int a = 0; a < n; ++a) add_to(dv + a * Cp + c, y[a]);
 }
 
 // Codes of `atoms` atoms of one degree, in their frames if aligned: `v` lies (n, Cp) for each, apart by `jump` floats, `out` one after the other; D steps
 // by `frame` floats from atom to atom.
 template <int n>
-void round_degree(const Rounding& r, const float* D, size_t frame, const float* v, size_t jump, float* out, int atoms, int Cp,
-                  Scratch& z) {
+void round_degree(const Rounding& r, const float* D, size_t frame, const float* v, size_t jump, float* out, int atoms,
+                  int Cp, Scratch& z) {
     int64_t clipped = 0;
     for (int c = 0; c < Cp; c += WIDTH) {
         const Steps steps(r, c);
@@ -161,8 +168,8 @@ void adjoint_degree(const Rounding& r, const float* D, size_t frame, const float
     }
 }
 
-inline void round_vectors(const Rounding& r, int degree, const float* D, size_t frame, const float* v, size_t jump, float* out,
-                          int atoms, int Cp, Scratch& z) {
+inline void round_vectors(const Rounding& r, int degree, const float* D, size_t frame, const float* v, size_t jump,
+                          float* out, int atoms, int Cp, Scratch& z) {
     with_degree(degree, [&](auto n) { round_degree<decltype(n)::value>(r, D, frame, v, jump, out, atoms, Cp, z); });
 }
 

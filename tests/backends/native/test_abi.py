@@ -16,6 +16,7 @@ from gaq.backends.native.library import library
 from gaq.errors import StructureError
 from gaq.graph import Graph
 from gaq.lowering.blob import lower
+from gaq.so3 import SPREADING
 from gaq.structure import Structure
 
 SOURCE = Path(__file__).parents[3] / "csrc"
@@ -27,9 +28,26 @@ def test_an_engine_says_what_model_it_holds() -> None:
     facts = native("robust-l3", "w4a16").engine.model_facts()
     assert facts.kind == b"transformer"
     assert facts.blob_version == int.from_bytes(BLOB[8:12], "little")
-    assert (facts.cutoff, facts.hops) == (config.cutoff, config.layers)
+    assert facts.cutoff == config.cutoff
     assert tuple(facts.species[: facts.species_count]) == config.species
     assert (facts.takes_charge, facts.takes_spin) == (0, 0)
+
+
+@pytest.mark.parametrize("recipe", ["fp32", "w4a8"])
+def test_energies_depend_on_atoms_as_far_as_the_facts_say(recipe: str) -> None:
+    """Chains in which each atom sees the next one alone; the last atom moves."""
+    field = native("robust", recipe)
+    facts, farthest = field.engine.model_facts(), -1
+    assert facts.hops == field.config.layers + 1  # the first features are sums over neighbours too
+    for seed in range(20):
+        places = np.random.default_rng(seed).normal(0, 0.04, (14, 3)) * facts.cutoff
+        places[:, 0] += 0.65 * facts.cutoff * np.arange(14)
+        before, after = (field.predict(field.graph(Structure(species=np.full(14, 6), positions=x)))
+                         for x in (places, places + np.eye(14)[-1][:, None] * [0.03, 0.05, -0.04]))
+        farthest = max(farthest, 13 - int(np.flatnonzero(before.atom_energies.numpy() != after.atom_energies.numpy())[0]))
+    assert farthest <= facts.rounding_hops
+    assert facts.rounding_hops == facts.hops + (0 if recipe == "fp32" else SPREADING)
+    assert farthest >= facts.hops
 
 
 def test_a_kind_of_model_that_is_not_known_is_refused() -> None:

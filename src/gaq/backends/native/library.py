@@ -23,9 +23,10 @@ class Facts(ctypes.Structure):
 class ModelFacts(ctypes.Structure):
     """`gaq_model_facts` of the header."""
 
-    _fields_ = (("size", ctypes.c_uint64), ("kind", ctypes.c_char * 32), ("blob_version", ctypes.c_uint32),
-                ("hops", ctypes.c_int32), ("cutoff", ctypes.c_double), ("takes_charge", ctypes.c_int32),
-                ("takes_spin", ctypes.c_int32), ("species_count", ctypes.c_int32), ("species", ctypes.c_int32 * 118))
+    _fields_ = (("size", ctypes.c_uint64), ("kind", ctypes.c_char * 32), ("cutoff", ctypes.c_double),
+                ("blob_version", ctypes.c_uint32), ("hops", ctypes.c_int32), ("rounding_hops", ctypes.c_int32),
+                ("takes_charge", ctypes.c_int32), ("takes_spin", ctypes.c_int32), ("species_count", ctypes.c_int32),
+                ("species", ctypes.c_int32 * 118))
 
 
 class Ceilings(ctypes.Structure):

@@ -191,7 +191,7 @@ void offsets(const std::vector<char>& blob, const std::vector<int64_t>& known) {
         const int64_t edges = int64_t(drop.centers.size());
         expect(gaq_engine_set_offsets(changed, edges, shifts.data()) == GAQ_BAD_ARGUMENT, "offsets need a graph");
         expect(set(changed, cell(3.0)) == GAQ_OK, "an engine takes a graph");
-        for (const double length : {3.1, 2.7, 0.0, 3.0}) {
+        for (const double length : {3.1, 2.7, kind ? 2.9 : 0.0, 3.0}) {  // at 0, images of one atom would lie on each other
             const std::vector<double> o = cell(length);
             expect(gaq_engine_set_offsets(changed, edges, o.data()) == GAQ_OK && set(anew, o) == GAQ_OK, "offsets are set");
             expect(Results(changed, drop.x) == Results(anew, drop.x), "offsets changed are as a graph set anew");

@@ -82,71 +82,102 @@ ProductScratch scratch(Arena& arena, size_t most) {
     return z;
 }
 
-// A linear map of odd shape with weights of so many bits (32: floats) and inputs of so many (0: floats).
-void product(int weight_bits, int bits, int in, int out, int rows) {
+// A linear map of odd shape with weights of so many bits (32: floats) and inputs of so many (0: floats), on some rows.
+struct Product {
     Arena arena;
-    const int I = padded(in), O = padded(out), high = bits ? (1 << (bits - 1)) - 1 : 0,
-              most = weight_bits < 32 ? (1 << (weight_bits - 1)) - 1 : 1;
-    const std::string name = std::to_string(weight_bits) + " x " + std::to_string(bits) + " bits, " + std::to_string(in) +
-                             " to " + std::to_string(out);
+    const int bits, in, out, rows, I, O;
+    const float high;  // code
+    const std::string name;
     std::vector<float> weights;
-    std::vector<int8_t> codes;
-    for (int k = 0; k < in * out; ++k)
-        codes.push_back(int8_t(whole_number(-most, most))),
-            weights.push_back(weight_bits < 32 ? codes.back() : float(draw(-1, 1)));
-    const Places of_in = in_order(in), of_out = in_order(out);
+    float *scale, *bias, *step, *x, *y, *dx;
     LinearMap map{};
-    map.forward = weight_bits < 32 ? code_panel(arena, codes.data(), weight_bits, of_out, of_in, O, I)
-                                   : float_panel(arena, weights.data(), of_out, of_in, O, I, false);
-    map.backward =
-        weight_bits < 32 ? transposed(map.forward) : float_panel(arena, weights.data(), of_out, of_in, O, I, true);
-    float *scale = arena.take<float>(O), *bias = arena.take<float>(O), *step = arena.take<float>(I),
-          *inverse = arena.take<float>(I);
-    for (int o = 0; o < O; ++o) scale[o] = float(draw(0.5, 2)), bias[o] = float(draw(-1, 1));
-    for (int k = 0; k < I; ++k) step[k] = float(draw(0.5, 2)), inverse[k] = 1.0f / step[k];
-    map.scale = scale, map.bias = bias, map.step = bits ? step : nullptr, map.inverse = inverse, map.bits = bits,
-    map.qmax = float(high);
-    ProductScratch z = scratch(arena, size_t(rows + 2) * size_t(I + O) * 33);
-    float *x = arena.take<float>(size_t(rows) * I), *y = arena.take<float>(size_t(rows) * O),
-          *dx = arena.take<float>(size_t(rows) * I);
-    uint64_t clipped = 0;
-    for (int r = 0; r < rows; ++r)
-        for (int k = 0; k < in; ++k) {
-            x[r * I + k] = float(bits ? 1.1 * draw(-high, high) * step[k] : draw(-1, 1));
-            clipped += bits && std::fabs(x[r * I + k] / step[k]) > high + 0.5f;
+    ProductScratch z;
+
+    Product(int weight_bits, int input_bits, int inputs, int outputs, int count)
+        : bits(input_bits), in(inputs), out(outputs), rows(count), I(padded(in)), O(padded(out)),
+          high(bits ? float((1 << (bits - 1)) - 1) : 0.0f),
+          name(std::to_string(weight_bits) + " x " + std::to_string(bits) + " bits, " + std::to_string(in) + " to " +
+               std::to_string(out)),
+          scale(arena.take<float>(O)), bias(arena.take<float>(O)), step(arena.take<float>(I)),
+          x(arena.take<float>(size_t(rows) * I)), y(arena.take<float>(size_t(rows) * O)),
+          dx(arena.take<float>(size_t(rows) * I)), z(scratch(arena, size_t(rows + 2) * size_t(I + O) * 33)) {
+        draw_weights(weight_bits);
+        float* inverse = arena.take<float>(I);
+        for (int o = 0; o < O; ++o) scale[o] = float(draw(0.5, 2)), bias[o] = float(draw(-1, 1));
+        for (int k = 0; k < I; ++k) step[k] = float(draw(0.5, 2)), inverse[k] = 1.0f / step[k];
+        map.scale = scale, map.bias = bias, map.step = bits ? step : nullptr, map.inverse = inverse;
+        map.bits = bits, map.qmax = high;
+    }
+
+    void draw_weights(int weight_bits) {
+        const bool coded = weight_bits < 32;
+        const int most = coded ? (1 << (weight_bits - 1)) - 1 : 1;
+        const Places of_in = in_order(in), of_out = in_order(out);
+        std::vector<int8_t> codes;
+        for (int k = 0; k < in * out; ++k) {
+            codes.push_back(int8_t(whole_number(-most, most)));
+            weights.push_back(coded ? codes.back() : float(draw(-1, 1)));
         }
-    apply(map, x, I, Rows(y, O), rows, z);
-    expect(*z.clipped == clipped && z.not_finite == 0, name + ": clipped values are counted");
-    for (int r = 0; r < rows; ++r)
-        for (int o = 0; o < out; ++o) {
-            double total = 0, size = 0;
+        map.forward = coded ? code_panel(arena, codes.data(), weight_bits, of_out, of_in, O, I)
+                            : float_panel(arena, weights.data(), of_out, of_in, O, I, false);
+        map.backward = coded ? transposed(map.forward) : float_panel(arena, weights.data(), of_out, of_in, O, I, true);
+    }
+
+    double weight(int o, int k) const { return weights[size_t(o) * in + k]; }
+    bool beyond(int r, int k) const { return bits && std::fabs(x[r * I + k] / step[k]) > high + 0.5f; }
+    void apply_map() { apply(map, x, I, Rows(y, O), rows, z); }
+
+    void forward() {
+        uint64_t clipped = 0;
+        for (int r = 0; r < rows; ++r)
             for (int k = 0; k < in; ++k) {
-                const double value =
-                    bits ? std::min(std::max(std::nearbyintf(x[r * I + k] / step[k]), -float(high)), float(high))
-                         : x[r * I + k];
-                total += value * weights[size_t(o) * in + k], size += std::fabs(value * weights[size_t(o) * in + k]);
+                x[r * I + k] = float(bits ? 1.1 * draw(-high, high) * step[k] : draw(-1, 1));
+                clipped += beyond(r, k);
             }
-            expect(close_to(y[r * O + o], total * scale[o] + bias[o], 1e-6 * (size * scale[o] + 1)), name + ": product");
-        }
-    adjoint(map, x, I, ConstRows(y, O), dx, I, rows, true, z);
-    for (int r = 0; r < rows; ++r)
-        for (int k = 0; k < in; ++k) {
-            double total = 0, size = 0;
-            for (int o = 0; o < out; ++o)
-                total += double(y[r * O + o]) * scale[o] * weights[size_t(o) * in + k],
-                    size += std::fabs(double(y[r * O + o]) * scale[o] * weights[size_t(o) * in + k]);
-            const bool beyond = bits && std::fabs(x[r * I + k] / step[k]) > high + 0.5f;
-            expect(close_to(dx[r * I + k], beyond ? 0 : total / (bits ? step[k] : 1), 3e-6 * (size + 1)),
-                   name + ": adjoint");
-        }
-    for (float bad : {NOT, INF, -INF}) {
+        apply_map();
+        expect(*z.clipped == clipped && z.not_finite == 0, name + ": clipped values are counted");
+        for (int r = 0; r < rows; ++r)
+            for (int o = 0; o < out; ++o) {
+                double total = 0, size = 0;
+                for (int k = 0; k < in; ++k) {
+                    const float code = std::min(std::max(std::nearbyintf(x[r * I + k] / step[k]), -high), high);
+                    const double term = (bits ? code : x[r * I + k]) * weight(o, k);
+                    total += term, size += std::fabs(term);
+                }
+                expect(close_to(y[r * O + o], total * scale[o] + bias[o], 1e-6 * (size * scale[o] + 1)),
+                       name + ": product");
+            }
+    }
+
+    void backward() {
+        adjoint(map, x, I, ConstRows(y, O), dx, I, rows, true, z);
+        for (int r = 0; r < rows; ++r)
+            for (int k = 0; k < in; ++k) {
+                double total = 0, size = 0;
+                for (int o = 0; o < out; ++o) {
+                    const double term = double(y[r * O + o]) * scale[o] * weight(o, k);
+                    total += term, size += std::fabs(term);
+                }
+                expect(close_to(dx[r * I + k], beyond(r, k) ? 0 : total / (bits ? step[k] : 1), 3e-6 * (size + 1)),
+                       name + ": adjoint");
+            }
+    }
+
+    void not_finite(float bad) {
         x[size_t(rows - 1) * I + in - 1] = bad;
         z.not_finite = 0;
-        apply(map, x, I, Rows(y, O), rows, z);
+        apply_map();
         bool told = z.not_finite != 0;
         for (int o = 0; o < out; ++o) told |= !std::isfinite(y[size_t(rows - 1) * O + o]);
         expect(told, name + ": what is not finite is told");
     }
+};
+
+void product(int weight_bits, int bits, int in, int out, int rows) {
+    Product map(weight_bits, bits, in, out, rows);
+    map.forward();
+    map.backward();
+    for (const float bad : {NOT, INF, -INF}) map.not_finite(bad);
 }
 
 void products() {

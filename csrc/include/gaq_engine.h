@@ -1,8 +1,9 @@
 /* The native engine of gaq: per-atom energies, forces and virials of a frozen force field.
  *
  * A force field is exported to one file (`gaq export MODEL --out model.gaqblob`; docs/format.md describes it); an engine is
- * made from the bytes of that file, told a graph, and asked for energies and forces at positions. Reading or mapping the file
- * is the caller's: an engine copies what it needs. Units are eV, Angstrom and eV/Angstrom; arrays are row-major and contiguous.
+ * made from the bytes of that file, told a graph, and asked for energies and forces at positions. Reading or mapping the
+ * file is the caller's: an engine copies what it needs. Units are eV, Angstrom and eV/Angstrom; arrays are row-major and
+ * contiguous.
  *
  *     gaq_engine* engine = NULL;
  *     char why[256];
@@ -11,8 +12,8 @@
  *     for (;;) gaq_engine_compute(engine, positions, energies, forces, NULL);
  *     gaq_engine_destroy(engine);
  *
- * examples/engine.c is a whole program. Nothing is thrown, printed or kept outside of an engine. After the first compute of a
- * graph, further ones allocate no memory.
+ * examples/engine.c is a whole program. Nothing is thrown, printed or kept outside of an engine. After the first compute of
+ * a graph, further ones allocate no memory.
  *
  * Ownership: several engines may work in several threads at once. One engine serves one call at a time, and a second call
  * meanwhile returns GAQ_BUSY and changes nothing; it holds one graph, so that whoever shares an engine between threads has
@@ -71,9 +72,10 @@ typedef struct gaq_facts {
     uint64_t pairs;           /* pairs within the cutoff at the last compute */
 } gaq_facts;
 
-/* What a model needs from whoever calls it. The energy of an atom depends on atoms up to hops * cutoff away; those beyond, up
- * to rounding_hops * cutoff, turn the local frames in which a low-bit model rounds, and nothing else. A program that divides
- * space gives each domain a halo as wide, and adds forces on atoms of the halo to those of the domain that owns them. */
+/* What a model needs from whoever calls it. The energy of an atom depends on atoms up to hops * cutoff away; those beyond,
+ * up to rounding_hops * cutoff, turn the local frames in which a low-bit model rounds, and nothing else. A program that
+ * divides space gives each domain a halo as wide, and adds forces on atoms of the halo to those of the domain that owns
+ * them. */
 typedef struct gaq_model_facts {
     uint64_t size; /* in: sizeof(gaq_model_facts) */
     char kind[32]; /* which model: "transformer" */
@@ -92,7 +94,7 @@ typedef struct gaq_ceilings {
     double float32, int16, int8, bandwidth;
 } gaq_ceilings;
 
-/* Velocity Verlet (friction 0) or Langevin dynamics (BAOAB) in units of amu, Angstrom, eV; time in Angstrom sqrt(amu/eV). */
+/* Velocity Verlet (friction 0) or Langevin dynamics (BAOAB). Units: amu, Angstrom, eV; time in Angstrom sqrt(amu/eV). */
 typedef struct gaq_dynamics {
     double timestep, friction, temperature; /* friction in 1/time, temperature as kT in eV */
     uint64_t seed;                          /* of the noise, which depends on seed, step, atom and axis alone */
@@ -140,9 +142,9 @@ GAQ_API gaq_status gaq_engine_saturation(const gaq_engine* engine, uint64_t* cli
 /* Go on for up to `steps` steps from positions, velocities and forces (atoms, 3), all updated in place; potential and
  * kinetic receive the energies at the end, one value for each of `structures` (batch gives that of each atom). An atom of
  * infinite mass and velocity 0 stays where it is.
- * Returns early, with dynamics->step below the goal, before a step for which the graph must be made anew (at positions, which
- * are the new reference), and after a step with a kinetic energy beyond `max_kinetic`. A failure leaves dynamics->step and all
- * arrays as they were after the last whole step. */
+ * Returns early, with dynamics->step below the goal, before a step for which the graph must be made anew (at positions,
+ * which are the new reference), and after a step with a kinetic energy beyond `max_kinetic`. A failure leaves
+ * dynamics->step and all arrays as they were after the last whole step. */
 GAQ_API gaq_status gaq_engine_run(gaq_engine* engine, gaq_dynamics* dynamics, int64_t steps, const double* masses,
                                   const int32_t* batch, int32_t structures, const double* reference, double* positions,
                                   double* velocities, double* forces, double* potential, double* kinetic);

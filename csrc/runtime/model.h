@@ -36,8 +36,8 @@ public:
     // Take a graph, whose views stay as they are until the next one is set; a failure leaves none.
     virtual void set_graph(const Schedule& schedule) = 0;
 
-    // Energies (atoms,), forces (atoms, 3) and virials (atoms, 9) of the graph at positions (atoms, 3), as gaq_engine_compute
-    // of the header; each may be null. Throws Failure.
+    // Energies (atoms,), forces (atoms, 3) and virials (atoms, 9) of the graph at positions (atoms, 3), as
+    // gaq_engine_compute of the header; each may be null. Throws Failure.
     virtual void compute(const double* positions, double* energies, double* forces, double* virials) = 0;
 
     virtual size_t workspace_bytes() const = 0;
@@ -45,8 +45,8 @@ public:
     virtual void saturation(uint64_t* clipped, uint64_t* seen) const = 0;
 };
 
-// The model of a blob, from the table of kinds; throws Failure(GAQ_BAD_BLOB). The blob is needed for the call only, the pool
-// as long as the model lives.
+// The model of a blob, from the table of kinds; throws Failure(GAQ_BAD_BLOB). The blob is needed for the call only, the
+// pool as long as the model lives.
 std::unique_ptr<Model> make_model(const Blob& blob, Isa isa, ThreadPool& pool);
 
 }  // namespace gaq

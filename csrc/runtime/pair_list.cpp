@@ -158,8 +158,8 @@ void PairList::find_pairs(const double* offsets) {
         }
 }
 
-// Where each edge of two atoms has a reverse of its own, the search takes them in the order of the edges alone, and each finds
-// one with the negative of its offset, whichever that is: the pairs and their offsets are those of a new list.
+// Where each edge of two atoms has a reverse of its own, the search takes them in the order of the edges alone, and each
+// finds one with the negative of its offset, whichever that is: the pairs and their offsets are those of a new list.
 bool PairList::replace_offsets(const double* offsets) {
     require_finite_offsets(offsets, edges());
     if (!paired_) return false;

@@ -21,9 +21,9 @@ public:
     PairList(const int32_t* index_of, int64_t atoms, const int64_t* species, int64_t edges, const int64_t* centers,
              const int64_t* neighbours, const double* offsets);
 
-    // Take other offsets (edges, 3) for the same edges. False, with nothing changed, where a new list might have other pairs
-    // or another order: an edge without a reverse, one that joins an atom to itself, an offset that becomes or ceases to be
-    // zero, or an edge and its reverse whose offsets are no longer each other's negative.
+    // Take other offsets (edges, 3) for the same edges. False, with nothing changed, where a new list might have other
+    // pairs or another order: an edge without a reverse, one that joins an atom to itself, an offset that becomes or ceases
+    // to be zero, or an edge and its reverse whose offsets are no longer each other's negative.
     bool replace_offsets(const double* offsets);
 
     // A list of the same atoms and edges with other offsets.

@@ -1,5 +1,5 @@
-// Phases of a computation, each over all atoms or all pairs of a schedule, shared out to threads. Items of one phase write to
-// different atoms, so that no sum depends on the number of threads.
+// Phases of a computation, each over all atoms or all pairs of a schedule, shared out to threads. Items of one phase write
+// to different atoms, so that no sum depends on the number of threads.
 #pragma once
 
 #include "runtime/schedule.h"

@@ -28,9 +28,9 @@ GAQ_INLINE Vec tanh(Vec x) {
     p = fma(p, z, Vec(-5.37397155531e-2f));
     p = fma(p, z, Vec(1.33314422036e-1f));
     p = fma(p, z, Vec(-3.33332819422e-1f));
-    const Vec near = fma(p * z, x, x);
-    const Vec far = Vec(1.0f) - Vec(2.0f) / (exp(a + a) + Vec(1.0f)) + poison(a);
-    return select(a > Vec(0.625f), copysign(far, x), near);
+    const Vec small = fma(p * z, x, x);
+    const Vec large = Vec(1.0f) - Vec(2.0f) / (exp(a + a) + Vec(1.0f)) + poison(a);
+    return select(a > Vec(0.625f), copysign(large, x), small);
 }
 
 GAQ_INLINE Vec sigmoid(Vec x) { return Vec(1.0f) / (Vec(1.0f) + exp(Vec(0.0f) - x)); }

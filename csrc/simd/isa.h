@@ -11,7 +11,8 @@
 
 #define GAQ_INLINE inline __attribute__((always_inline))
 
-// GAQ_OF_ISA(things) is the name of this file's, such as avx2_things; GAQ_PER_ISA(things) the addresses of those of this build.
+// GAQ_OF_ISA(things) is the name of this file's, such as avx2_things; GAQ_PER_ISA(things) the addresses of those of this
+// build.
 #define GAQ_JOINED(a, b) a##_##b
 #define GAQ_JOIN(a, b) GAQ_JOINED(a, b)
 #define GAQ_OF_ISA(things) GAQ_JOIN(GAQ_ISA, things)

@@ -5,9 +5,10 @@
 // Of each instruction set:
 //   inverse_sqrt: within 2 ulp
 //   first, store_first: the first n lanes, zero beyond; nothing beyond is touched
-//   difference, square: b - a, and the sum of its squares over `rows`, of n doubles as floats; n is 8 or more, WIDTH is enough
-//   sum4: out[k] = sum of the lanes of a[k], k = 0..3; add_sum4 adds them; sum4_filled writes a whole vector (zero beyond), which can be loaded as
-//   one at once: a load from several stores that are still under way has to wait for all of them
+//   difference, square: b - a, and the sum of its squares over `rows`, of n doubles as floats; n is 8 or more, WIDTH is
+//   enough
+//   sum4: out[k] = sum of the lanes of a[k], k = 0..3; add_sum4 adds them; sum4_filled writes a whole vector (zero beyond),
+//   which can be loaded as one at once: a load from several stores that are still under way has to wait for all of them
 #pragma once
 
 #include "simd/isa.h"
@@ -43,14 +44,14 @@ struct Divisor {
     GAQ_INLINE Divisor(Vec d, Vec one_by_d) : value(d), inverse(one_by_d) {}
 };
 GAQ_INLINE Vec operator/(Vec x, const Divisor& d) {
-    const Vec near = x * d.inverse;
-    return fma(fma(Vec(0.0f) - near, d.value, x), d.inverse, near);
+    const Vec estimate = x * d.inverse;
+    return fma(fma(Vec(0.0f) - estimate, d.value, x), d.inverse, estimate);
 }
 
 // sqrt(a) with its inverse, to divide by.
 GAQ_INLINE Divisor root(Vec a) {
-    const Vec inverse = inverse_sqrt(a), near = a * inverse;
-    return {fma(fma(Vec(0.0f) - near, near, a), inverse * Vec(0.5f), near), inverse};
+    const Vec inverse = inverse_sqrt(a), estimate = a * inverse;
+    return {fma(fma(Vec(0.0f) - estimate, estimate, a), inverse * Vec(0.5f), estimate), inverse};
 }
 
 GAQ_INLINE void add_to(float* p, Vec a) { (load(p) + a).store(p); }

@@ -1,6 +1,6 @@
-// Takes blobs from standard input, each as its size (8 bytes) and its bytes, uses each in every instruction set, and answers
-// with one line: a word for what became of it, and the memory of the process in kB. Built with sanitizers, which end the
-// process at the first fault; `python -m tests.fuzz blobs --sanitized` makes the blobs.
+// Takes blobs from standard input, each as its size (8 bytes) and its bytes, uses each in every instruction set, and
+// answers with one line: a word for what became of it, and the memory of the process in kB. Built with sanitizers, which
+// end the process at the first fault; `python -m tests.fuzz blobs --sanitized` makes the blobs.
 #include <sys/resource.h>
 
 #include <cmath>

@@ -12,7 +12,7 @@
 
 namespace gaq::transformer::GAQ_ISA {
 
-// Places in Scratch::small. Of PAIR_BATCH pairs: codes of contractions; then, heads one after the other, the weights of both
+// Places in Scratch::pair. Of PAIR_BATCH pairs: codes of contractions; then, heads one after the other, the weights of both
 // directions, the attention's own filters, envelope and `back`. Of one pair: gradients of contractions, or sums by head.
 struct PairScratch {
     float *codes, *ij, *ji, *part, *envelope, *back, *spare;
@@ -118,11 +118,11 @@ GAQ_INLINE void messages(const S& s, const Parameters& m, Activations& t, int i,
 }
 
 template <bool robust, class S>
-void attention_pairs(const S& s, Job& job, int layer, int task, Scratch& z) {
-    const Parameters& m = *job.parameters;
+void attention_pairs(const S& s, Arguments& args, int layer, int task, Scratch& z) {
+    const Parameters& m = *args.parameters;
     const Layer& y = m.layers[layer];
-    Activations& t = job.work.layer[layer];
-    const Pairs& pairs = job.pairs;
+    Activations& t = args.work.layer[layer];
+    const Pairs& pairs = args.pairs;
     const PairScratch local(s, z);
     const int own = s.Fp + 2 * s.G;
     for (int p = pairs.begin[task]; p < pairs.end[task]; p += PAIR_BATCH) {
@@ -130,7 +130,7 @@ void attention_pairs(const S& s, Job& job, int layer, int task, Scratch& z) {
         float* filter = t.filters ? t.filters + size_t(p) * s.W : z.filter;
         contractions(s, y, t.projected, pairs, p, n, local.codes, z);
         filters(s, y, pairs, p, n, local.codes, own, s.W, filter);
-        attention_weights<robust>(s, m, t, pairs, p, n, filter, local, t.weights + size_t(p) * job.work.weight_stride);
+        attention_weights<robust>(s, m, t, pairs, p, n, filter, local, t.weights + size_t(p) * args.work.weight_stride);
         filters(s, y, pairs, p, n, local.codes, 0, own, filter);
         for (int q = 0; q < n; ++q)
             messages(s, m, t, pairs.i[p + q], pairs.j[p + q], pairs.record + size_t(p + q) * pairs.record_stride,
@@ -138,10 +138,10 @@ void attention_pairs(const S& s, Job& job, int layer, int task, Scratch& z) {
     }
 }
 
-inline void attention(Job& job, int layer, int task, Scratch& z) {
-    const Shape& shape = job.parameters->shape;
-    if (shape.robust) with_shape(shape, [&](const auto& s) { attention_pairs<true>(s, job, layer, task, z); });
-    else attention_pairs<false>(shape, job, layer, task, z);
+inline void attention(Arguments& args, int layer, int task, Scratch& z) {
+    const Shape& shape = args.parameters->shape;
+    if (shape.robust) with_shape(shape, [&](const auto& s) { attention_pairs<true>(s, args, layer, task, z); });
+    else attention_pairs<false>(shape, args, layer, task, z);
 }
 
 }  // namespace gaq::transformer::GAQ_ISA

@@ -1,4 +1,5 @@
-// The adjoint of attention.h by hand: filters and weights are computed again, nothing of the size of edges times channels kept.
+// The adjoint of attention.h by hand: filters and weights are computed again, nothing of the size of edges times channels
+// kept.
 //
 // With a_ij = e_ij / t_i the gradient of a logit is a_ij (∂a_ij - Σ_k a_ik ∂a_ik), and the sum is known beforehand from the
 // messages themselves (Workspace::g_share), so that one pass over the pairs is enough here too.
@@ -128,14 +129,14 @@ GAQ_INLINE float attention_weights_adjoint(const S& s, const Parameters& m, cons
 }
 
 template <bool robust, class S>
-GAQ_INLINE void pair_adjoint(const S& s, Job& job, int layer, int p, const SavedWeights& w, const float* filter,
+GAQ_INLINE void pair_adjoint(const S& s, Arguments& args, int layer, int p, const SavedWeights& w, const float* filter,
                              const PairScratch& local, const WeightGradientRows& by, float* by_filter) {
-    const Parameters& m = *job.parameters;
-    const Activations& t = job.work.layer[layer];
-    Workspace& g = job.work;
-    const int i = job.pairs.i[p], j = job.pairs.j[p];
-    const float* record = job.pairs.record + size_t(p) * job.pairs.record_stride;
-    float* gradient = job.pairs.gradient + size_t(p) * job.pairs.gradient_stride;
+    const Parameters& m = *args.parameters;
+    const Activations& t = args.work.layer[layer];
+    Workspace& g = args.work;
+    const int i = args.pairs.i[p], j = args.pairs.j[p];
+    const float* record = args.pairs.record + size_t(p) * args.pairs.record_stride;
+    float* gradient = args.pairs.gradient + size_t(p) * args.pairs.gradient_stride;
     for (int h = 0; h < s.H; h += WIDTH) {
         const int n = lanes_left(s.H, h);
         const Vec envelope(record[ENVELOPE]);
@@ -170,10 +171,10 @@ GAQ_INLINE void pair_adjoint(const S& s, Job& job, int layer, int p, const Saved
 }
 
 template <bool robust, class S>
-void attention_adjoint_pairs(const S& s, Job& job, int layer, int task, Scratch& z) {
-    const Layer& y = job.parameters->layers[layer];
-    const Activations& t = job.work.layer[layer];
-    const Pairs& pairs = job.pairs;
+void attention_adjoint_pairs(const S& s, Arguments& args, int layer, int task, Scratch& z) {
+    const Layer& y = args.parameters->layers[layer];
+    const Activations& t = args.work.layer[layer];
+    const Pairs& pairs = args.pairs;
     const PairScratch local(s, z);
     const WeightGradientRows by = {z.a, z.a + s.Fp, z.b, z.b + s.Cp};
     for (int p = pairs.begin[task]; p < pairs.end[task]; p += PAIR_BATCH) {
@@ -183,17 +184,17 @@ void attention_adjoint_pairs(const S& s, Job& job, int layer, int task, Scratch&
             contractions(s, y, t.projected, pairs, p, n, local.codes, z);
             filters(s, y, pairs, p, n, local.codes, 0, s.W, z.filter);
         }
-        const float* w = t.weights + size_t(p) * job.work.weight_stride;
+        const float* w = t.weights + size_t(p) * args.work.weight_stride;
         for (int q = 0; q < n; ++q, w += s.H)
-            pair_adjoint<robust>(s, job, layer, p + q, SavedWeights{w, w + heads, w + 2 * heads}, filter + size_t(q) * s.W,
+            pair_adjoint<robust>(s, args, layer, p + q, SavedWeights{w, w + heads, w + 2 * heads}, filter + size_t(q) * s.W,
                                  local, by, z.by_filter);
     }
 }
 
-inline void attention_adjoint(Job& job, int layer, int task, Scratch& z) {
-    const Shape& shape = job.parameters->shape;
-    if (shape.robust) with_shape(shape, [&](const auto& s) { attention_adjoint_pairs<true>(s, job, layer, task, z); });
-    else attention_adjoint_pairs<false>(shape, job, layer, task, z);
+inline void attention_adjoint(Arguments& args, int layer, int task, Scratch& z) {
+    const Shape& shape = args.parameters->shape;
+    if (shape.robust) with_shape(shape, [&](const auto& s) { attention_adjoint_pairs<true>(s, args, layer, task, z); });
+    else attention_adjoint_pairs<false>(shape, args, layer, task, z);
 }
 
 }  // namespace gaq::transformer::GAQ_ISA

@@ -5,27 +5,27 @@
 
 namespace gaq::transformer::GAQ_ISA {
 
-inline void embed_species(Job& job, int begin, int end) {
-    const Shape& s = job.parameters->shape;
-    Activations& t = job.work.layer[0];
+inline void embed_species(Arguments& args, int begin, int end) {
+    const Shape& s = args.parameters->shape;
+    Activations& t = args.work.layer[0];
     for (int i = begin; i < end; ++i)
-        __builtin_memcpy(t.x + size_t(i) * s.Fp, job.parameters->own + size_t(job.schedule.species[i]) * s.Fp,
+        __builtin_memcpy(t.x + size_t(i) * s.Fp, args.parameters->own + size_t(args.schedule.species[i]) * s.Fp,
                          s.Fp * sizeof(float));
     clear(t.v + size_t(begin) * s.M * s.Cp, size_t(end - begin) * s.M * s.Cp);
 }
 
 template <class S>
-GAQ_INLINE void embed_pairs(const S& s, Job& job, int task) {
-    const Parameters& m = *job.parameters;
-    const Pairs& pairs = job.pairs;
-    Activations& t = job.work.layer[0];
+GAQ_INLINE void embed_pairs(const S& s, Arguments& args, int task) {
+    const Parameters& m = *args.parameters;
+    const Pairs& pairs = args.pairs;
+    Activations& t = args.work.layer[0];
     const int width = s.Fp + s.G;
     for (int p = pairs.begin[task]; p < pairs.end[task]; ++p) {
         const int i = pairs.i[p], j = pairs.j[p];
         const float* record = pairs.record + size_t(p) * pairs.record_stride;
         const float* knot = knot_of(m.embedding, record, width);
-        const float *Bi = m.other + size_t(job.schedule.species[i]) * width,
-                    *Bj = m.other + size_t(job.schedule.species[j]) * width;
+        const float *Bi = m.other + size_t(args.schedule.species[i]) * width,
+                    *Bj = m.other + size_t(args.schedule.species[j]) * width;
         const Vec back(record[BACK]);
         Vec f;
 #pragma GCC unroll 4
@@ -53,23 +53,23 @@ GAQ_INLINE void embed_pairs(const S& s, Job& job, int task) {
     }
 }
 
-inline void embed_neighbours(Job& job, int task, Scratch&) {
-    with_shape(job.parameters->shape, [&](const auto& s) { embed_pairs(s, job, task); });
+inline void embed_neighbours(Arguments& args, int task, Scratch&) {
+    with_shape(args.parameters->shape, [&](const auto& s) { embed_pairs(s, args, task); });
 }
 
 template <class S>
-GAQ_INLINE void embed_adjoint_pairs(const S& s, Job& job, int task) {
-    const Parameters& m = *job.parameters;
-    const Pairs& pairs = job.pairs;
-    const Workspace& g = job.work;
+GAQ_INLINE void embed_adjoint_pairs(const S& s, Arguments& args, int task) {
+    const Parameters& m = *args.parameters;
+    const Pairs& pairs = args.pairs;
+    const Workspace& g = args.work;
     const int width = s.Fp + s.G;
     for (int p = pairs.begin[task]; p < pairs.end[task]; ++p) {
         const int i = pairs.i[p], j = pairs.j[p];
         const float* record = pairs.record + size_t(p) * pairs.record_stride;
         const float* knot = knot_of(m.embedding, record, width);
         float* gradient = pairs.gradient + size_t(p) * pairs.gradient_stride;
-        const float *Bi = m.other + size_t(job.schedule.species[i]) * width,
-                    *Bj = m.other + size_t(job.schedule.species[j]) * width;
+        const float *Bi = m.other + size_t(args.schedule.species[i]) * width,
+                    *Bj = m.other + size_t(args.schedule.species[j]) * width;
         const Vec back(record[BACK]);
         Vec f, df, by_distance, by_harmonics[most_components<S>()];
 #pragma GCC unroll 4
@@ -102,8 +102,8 @@ GAQ_INLINE void embed_adjoint_pairs(const S& s, Job& job, int task) {
     }
 }
 
-inline void embed_neighbours_adjoint(Job& job, int task, Scratch&) {
-    with_shape(job.parameters->shape, [&](const auto& s) { embed_adjoint_pairs(s, job, task); });
+inline void embed_neighbours_adjoint(Arguments& args, int task, Scratch&) {
+    with_shape(args.parameters->shape, [&](const auto& s) { embed_adjoint_pairs(s, args, task); });
 }
 
 }  // namespace gaq::transformer::GAQ_ISA

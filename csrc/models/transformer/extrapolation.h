@@ -1,15 +1,15 @@
 // What the network is asked and believed beyond its training data; as gaq.models.transformer.extrapolation.
 #pragma once
 
-#include "models/transformer/job.h"
+#include "models/transformer/args.h"
 #include "simd/vector.h"
 
 namespace gaq::transformer::GAQ_ISA {
 
 using namespace gaq::GAQ_ISA;  // NOLINT: kernels are written in the vectors of their instruction set
 
-GAQ_INLINE const Repulsion& repulsion_of(const Job& job, int i, int j) {
-    return job.parameters->repulsion[job.schedule.species[i] * job.parameters->species + job.schedule.species[j]];
+GAQ_INLINE const Repulsion& repulsion_of(const Arguments& args, int i, int j) {
+    return args.parameters->repulsion[args.schedule.species[i] * args.parameters->species + args.schedule.species[j]];
 }
 
 // The distance that the network sees of a pair at r, and its slope by r: a constant up to `inner`, r itself from `on`.

@@ -85,7 +85,8 @@ GAQ_INLINE void filters(const S& s, const Layer& y, const Pairs& pairs, int p, i
                         filter + size_t(q) * s.W);
 }
 
-// What the contractions of n pairs from p on see: the codes of c_lh = sum_m (P_j - P_i)², for each pair rows of Hp by degree.
+// What the contractions of n pairs from p on see: the codes of c_lh = sum_m (P_j - P_i)², for each pair rows of Hp by
+// degree.
 template <class S>
 GAQ_INLINE void contractions(const S& s, const Layer& y, const double* projected, const Pairs& pairs, int p, int n,
                              float* codes, Scratch& z) {

@@ -5,22 +5,22 @@
 
 namespace gaq::transformer::GAQ_ISA {
 
-// Workspace::frame_tensors holds, for each atom: own tensor (6), current tensor (6), what it receives from neighbours (6), trace
-// of its own (1).
+// Workspace::frame_tensors holds, for each atom: own tensor (6), current tensor (6), what it receives from neighbours (6),
+// trace of its own (1).
 constexpr int OWN = 0, CURRENT = 6, RECEIVED = 12, TRACE = 18;
 
 // One pass over pairs: first the atoms' own tensors, later what the neighbours' tensors add.
-inline void add_frame_tensors(Job& job, int task, int round) {
-    const Pairs& pairs = job.pairs;
+inline void add_frame_tensors(Arguments& args, int task, int round) {
+    const Pairs& pairs = args.pairs;
     for (int p = pairs.begin[task]; p < pairs.end[task]; ++p) {
         const double* u = pairs.vector + 4 * size_t(p);
         double slope;
         const int i = pairs.i[p], j = pairs.j[p];
-        const double weight = envelope(*job.parameters, seen_distance(repulsion_of(job, i, j), u[3], &slope), &slope);
+        const double weight = envelope(*args.parameters, seen_distance(repulsion_of(args, i, j), u[3], &slope), &slope);
         const double back = pairs.record[size_t(p) * pairs.record_stride + BACK];
-        const double wi = weight * job.schedule.numbers[j], wj = back * weight * job.schedule.numbers[i];
-        double* a = job.work.frame_tensors + size_t(i) * FRAME_TENSORS;
-        double* b = job.work.frame_tensors + size_t(j) * FRAME_TENSORS;
+        const double wi = weight * args.schedule.numbers[j], wj = back * weight * args.schedule.numbers[i];
+        double* a = args.work.frame_tensors + size_t(i) * FRAME_TENSORS;
+        double* b = args.work.frame_tensors + size_t(j) * FRAME_TENSORS;
         if (round == 0) {
             const double products[6] = {u[0] * u[0], u[1] * u[0], u[1] * u[1], u[2] * u[0], u[2] * u[1], u[2] * u[2]};
             for (int k = 0; k < 6; ++k) a[OWN + k] += wi * products[k];
@@ -32,15 +32,15 @@ inline void add_frame_tensors(Job& job, int task, int round) {
     }
 }
 
-inline void update_frame_tensors(Job& job, int begin, int end, int round) {
+inline void update_frame_tensors(Arguments& args, int begin, int end, int round) {
     for (int i = begin; i < end; ++i) {
-        double* a = job.work.frame_tensors + size_t(i) * FRAME_TENSORS;
+        double* a = args.work.frame_tensors + size_t(i) * FRAME_TENSORS;
         if (round == 0) {
             const double total = a[OWN] + a[OWN + 2] + a[OWN + 5];
             a[TRACE] = total > 2.2250738585072014e-308 ? total : 2.2250738585072014e-308;
         }
         for (int k = 0; k < 6; ++k) {
-            a[CURRENT + k] = a[OWN + k] + (round ? job.parameters->spread * a[RECEIVED + k] / a[TRACE] : 0.0);
+            a[CURRENT + k] = a[OWN + k] + (round ? args.parameters->spread * a[RECEIVED + k] / a[TRACE] : 0.0);
             a[RECEIVED + k] = 0.0;
         }
     }
@@ -106,20 +106,20 @@ inline void frame_of(const Doubles A[3][3], const Doubles V[3][3], int k, double
             for (int b = 0; b < 3; ++b) R[a][b] = -R[a][b];
 }
 
-inline void local_frames(Job& job, int begin, int end) {
-    const Parameters& m = *job.parameters;
+inline void local_frames(Arguments& args, int begin, int end) {
+    const Parameters& m = *args.parameters;
     Doubles A[3][3], V[3][3];
     for (int i = begin; i < end; ++i) {
         const int lane = (i - begin) % 8;
         for (int k = 0; lane == 0 && k < 8; ++k) {
-            const double* T = job.work.frame_tensors + size_t(i + k < end ? i + k : i) * FRAME_TENSORS + CURRENT;
+            const double* T = args.work.frame_tensors + size_t(i + k < end ? i + k : i) * FRAME_TENSORS + CURRENT;
             for (int a = 0; a < 3; ++a)
                 for (int b = 0; b <= a; ++b) A[a][b][k] = A[b][a][k] = T[a * (a + 1) / 2 + b];
         }
         if (lane == 0) diagonalize(A, V);
         double R[3][3];
         frame_of(A, V, lane, R);
-        double* first = job.work.exact_frames + size_t(i) * job.work.frame_stride;
+        double* first = args.work.exact_frames + size_t(i) * args.work.frame_stride;
         double* D = first;
         for (int a = 0; a < 3; ++a)
             for (int k = 0; k < 3; ++k) *D++ = R[a][k];
@@ -137,8 +137,8 @@ inline void local_frames(Job& job, int begin, int end) {
             for (int a = 0; a < n; ++a)
                 for (int k = 0; k < n; ++k) *D++ = matrix[a][k];
         }
-        float* rounded = job.work.frames + size_t(i) * job.work.frame_stride;
-        for (int k = 0; k < job.work.frame_stride; ++k) rounded[k] = float(first[k]);
+        float* rounded = args.work.frames + size_t(i) * args.work.frame_stride;
+        for (int k = 0; k < args.work.frame_stride; ++k) rounded[k] = float(first[k]);
     }
 }
 

@@ -69,16 +69,16 @@ GAQ_INLINE void spline(double t, double spacing, float* value, float* slope) {
     slope[3] = float(s * t * t);
 }
 
-inline void pair_geometry(Job& job, int task) {
-    const Parameters& m = *job.parameters;
-    const Schedule& schedule = job.schedule;
-    Pairs& pairs = job.pairs;
+inline void pair_geometry(Arguments& args, int task) {
+    const Parameters& m = *args.parameters;
+    const Schedule& schedule = args.schedule;
+    Pairs& pairs = args.pairs;
     const double origin = __builtin_log(m.start + m.bend);
     int n = schedule.task[task].begin, close = 0;
     pairs.begin[task] = n;
     for (int p = n; p < schedule.task[task].end; ++p) {
         const Pair& pair = schedule.pair[p];
-        const double *a = job.positions + 3 * size_t(pair.i), *b = job.positions + 3 * size_t(pair.j);
+        const double *a = args.positions + 3 * size_t(pair.i), *b = args.positions + 3 * size_t(pair.j);
         double v[3] = {b[0] - a[0], b[1] - a[1], b[2] - a[2]};
         if (pair.offset >= 0)
             for (int k = 0; k < 3; ++k) v[k] += schedule.offsets[3 * size_t(pair.offset) + k];
@@ -92,7 +92,7 @@ inline void pair_geometry(Job& job, int task) {
         for (int k = 0; k < 3; ++k) u[k] = v[k] / r;
         u[3] = r;
         float* record = pairs.record + size_t(n) * pairs.record_stride;
-        const Repulsion& repulsion = repulsion_of(job, pair.i, pair.j);
+        const Repulsion& repulsion = repulsion_of(args, pair.i, pair.j);
         double slope, bend, Y[MAX_COMPONENTS];
         const double seen = seen_distance(repulsion, r, &bend);
         record[ENVELOPE] = float(envelope(m, seen, &slope));
@@ -119,9 +119,9 @@ inline void pair_geometry(Job& job, int task) {
 }
 
 // Add what the gradients of pairs say to the gradient of the positions, and to the virials.
-inline void scatter_forces(Job& job, int task) {
-    const Pairs& pairs = job.pairs;
-    const Shape& s = job.parameters->shape;
+inline void scatter_forces(Arguments& args, int task) {
+    const Pairs& pairs = args.pairs;
+    const Shape& s = args.parameters->shape;
     for (int p = pairs.begin[task]; p < pairs.end[task]; ++p) {
         const double* u = pairs.vector + 4 * size_t(p);
         const float* g = pairs.gradient + size_t(p) * pairs.gradient_stride;
@@ -136,11 +136,11 @@ inline void scatter_forces(Job& job, int task) {
         const double slope = pairs.record[size_t(p) * pairs.record_stride + ENVELOPE_SLOPE];
         const double along = d[0] * u[0] + d[1] * u[1] + d[2] * u[2];
         const double radial = double(g[BY_DISTANCE]) + double(g[BY_ENVELOPE]) * slope;
-        double *fi = job.work.forces + 3 * size_t(pairs.i[p]), *fj = job.work.forces + 3 * size_t(pairs.j[p]);
+        double *fi = args.work.forces + 3 * size_t(pairs.i[p]), *fj = args.work.forces + 3 * size_t(pairs.j[p]);
         for (int k = 0; k < 3; ++k) d[k] = radial * u[k] + (d[k] - along * u[k]) / u[3];
         for (int k = 0; k < 3; ++k) fi[k] -= d[k], fj[k] += d[k];
-        if (!job.work.virials) continue;
-        double* virial = job.work.virials + 9 * size_t(pairs.i[p]);
+        if (!args.work.virials) continue;
+        double* virial = args.work.virials + 9 * size_t(pairs.i[p]);
         for (int a = 0; a < 3; ++a)
             for (int b = 0; b < 3; ++b) virial[3 * a + b] += u[3] * u[a] * d[b];
     }

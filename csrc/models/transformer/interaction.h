@@ -24,9 +24,9 @@ GAQ_INLINE void silu_adjoint(const float* x, float* g, size_t count) {
 
 // Divide messages by the attention's denominators, and add them to the features.
 template <class S>
-GAQ_INLINE void normalize_messages(const S& s, Job& job, int layer, int begin, int end, Scratch& z) {
-    const Parameters& m = *job.parameters;
-    Activations& t = job.work.layer[layer];
+GAQ_INLINE void normalize_messages(const S& s, Arguments& args, int layer, int begin, int end, Scratch& z) {
+    const Parameters& m = *args.parameters;
+    Activations& t = args.work.layer[layer];
     const int rows = end - begin;
     const size_t at = begin;
     for (int i = begin; m.shape.robust && i < end; ++i) {
@@ -51,17 +51,17 @@ GAQ_INLINE void normalize_messages(const S& s, Job& job, int layer, int begin, i
 }
 
 template <class S>
-GAQ_INLINE void interaction_atoms(const S& s, Job& job, int layer, int begin, int end, Scratch& z) {
-    const Parameters& m = *job.parameters;
+GAQ_INLINE void interaction_atoms(const S& s, Arguments& args, int layer, int begin, int end, Scratch& z) {
+    const Parameters& m = *args.parameters;
     const Layer& y = m.layers[layer];
-    Activations &t = job.work.layer[layer], &next = job.work.layer[layer + 1];
+    Activations &t = args.work.layer[layer], &next = args.work.layer[layer + 1];
     const int rows = end - begin, width = s.Fp + s.G;
     const size_t at = begin;
-    normalize_messages(s, job, layer, begin, end, z);
+    normalize_messages(s, args, layer, begin, end, z);
     float *input = t.update_input + at * width, *change = z.c;
     layer_moments(t.x2 + at * s.Fp, t.second + at, rows, s.F, s.Fp);
     layer_norm(y.second, t.x2 + at * s.Fp, t.second + at, input, rows, s.Fp, width);
-    with_rounded(job, y.update, t.v2, begin, end, z.b, z, [&](int l, const float* v, int count) {
+    with_rounded(args, y.update, t.v2, begin, end, z.b, z, [&](int l, const float* v, int count) {
         const Rows pq = degree_rows(m.shape, t.products, l, at, 2 * s.Cp);
         apply(y.pair[l - 1], v, s.Cp, pq, count, z);
         for (int i = 0; i < rows; ++i)
@@ -86,7 +86,7 @@ GAQ_INLINE void interaction_atoms(const S& s, Job& job, int layer, int begin, in
         __builtin_memcpy(t.gates + (at + i) * s.G, row + s.Fp, s.G * sizeof(float));
         each_degree(s, [&](auto degree) {
             constexpr int l = decltype(degree)::value, n = 2 * l + 1;
-            const float* D = frame_of(job, y.update[l - 1], l, at + i);
+            const float* D = frame_of(args, y.update[l - 1], l, at + i);
 #pragma GCC unroll 2
             for (int c = 0; c < s.Cp; c += WIDTH) {
                 const Vec gate = load(row + s.Fp + (l - 1) * s.Cp + c);
@@ -101,11 +101,11 @@ GAQ_INLINE void interaction_atoms(const S& s, Job& job, int layer, int begin, in
 
 // Gradients of the interaction block: gx, gv of its output become those of its input.
 template <class S>
-GAQ_INLINE void update_adjoint(const S& s, Job& job, int layer, int begin, int end, Scratch& z) {
-    const Parameters& m = *job.parameters;
+GAQ_INLINE void update_adjoint(const S& s, Arguments& args, int layer, int begin, int end, Scratch& z) {
+    const Parameters& m = *args.parameters;
     const Layer& y = m.layers[layer];
-    Activations& t = job.work.layer[layer];
-    Workspace& g = job.work;
+    Activations& t = args.work.layer[layer];
+    Workspace& g = args.work;
     const int rows = end - begin, width = s.Fp + s.G;
     const size_t at = begin;
     float *change = z.c, *hidden = z.d, *products = z.b, *rotated = z.a;
@@ -114,7 +114,7 @@ GAQ_INLINE void update_adjoint(const S& s, Job& job, int layer, int begin, int e
         __builtin_memcpy(row, g.gx + (at + i) * s.Fp, s.Fp * sizeof(float));
         each_degree(s, [&](auto degree) {
             constexpr int l = decltype(degree)::value, n = 2 * l + 1;
-            const float* D = frame_of(job, y.update[l - 1], l, at + i);
+            const float* D = frame_of(args, y.update[l - 1], l, at + i);
 #pragma GCC unroll 2
             for (int c = 0; c < s.Cp; c += WIDTH) {
                 const float* q = t.products + vector_place(l, s.M, at + i, 2 * s.Cp) + s.Cp + c;
@@ -148,18 +148,18 @@ GAQ_INLINE void update_adjoint(const S& s, Job& job, int layer, int begin, int e
                 }
             }
         adjoint(y.pair[l - 1], nullptr, 0, ConstRows(products, 2 * s.Cp), hidden, s.Cp, rows * n, true, z);
-        rounded_adjoint(job, y.update[l - 1], l, t.v2, hidden, begin, end);
+        rounded_adjoint(args, y.update[l - 1], l, t.v2, hidden, begin, end);
     });
 }
 
 template <class S>
-GAQ_INLINE void interaction_atoms_adjoint(const S& s, Job& job, int layer, int begin, int end, Scratch& z) {
-    const Parameters& m = *job.parameters;
-    Activations& t = job.work.layer[layer];
-    Workspace& g = job.work;
+GAQ_INLINE void interaction_atoms_adjoint(const S& s, Arguments& args, int layer, int begin, int end, Scratch& z) {
+    const Parameters& m = *args.parameters;
+    Activations& t = args.work.layer[layer];
+    Workspace& g = args.work;
     const int rows = end - begin;
     const size_t at = begin, gates = s.Fp + s.G;
-    update_adjoint(s, job, layer, begin, end, z);
+    update_adjoint(s, args, layer, begin, end, z);
     adjoint(m.layers[layer].output, t.message + at * s.Fp, s.Fp, ConstRows(g.gx + at * s.Fp, s.Fp), g.g_message + at * s.Fp,
             s.Fp, rows, true, z);
     for (int i = begin; m.shape.robust && i < end; ++i) {  // sum over neighbours of a times its gradient, from the messages
@@ -183,19 +183,19 @@ GAQ_INLINE void interaction_atoms_adjoint(const S& s, Job& job, int layer, int b
     clear(g.g_projected + at * s.M * s.Hp, size_t(rows) * s.M * s.Hp);
 }
 
-inline void interaction(Job& job, int layer, int begin, int end, Scratch& z) {
-    with_shape(job.parameters->shape, [&](const auto& s) { interaction_atoms(s, job, layer, begin, end, z); });
+inline void interaction(Arguments& args, int layer, int begin, int end, Scratch& z) {
+    with_shape(args.parameters->shape, [&](const auto& s) { interaction_atoms(s, args, layer, begin, end, z); });
 }
 
-inline void interaction_adjoint(Job& job, int layer, int begin, int end, Scratch& z) {
-    with_shape(job.parameters->shape, [&](const auto& s) { interaction_atoms_adjoint(s, job, layer, begin, end, z); });
+inline void interaction_adjoint(Arguments& args, int layer, int begin, int end, Scratch& z) {
+    with_shape(args.parameters->shape, [&](const auto& s) { interaction_atoms_adjoint(s, args, layer, begin, end, z); });
 }
 
 // Energies without unit, and the gradient of their sum by the last features.
-inline void readout(Job& job, int begin, int end, Scratch& z) {
-    const Parameters& m = *job.parameters;
+inline void readout(Arguments& args, int begin, int end, Scratch& z) {
+    const Parameters& m = *args.parameters;
     const Shape& s = m.shape;
-    Workspace& g = job.work;
+    Workspace& g = args.work;
     const float* x = g.layer[s.T].x + size_t(begin) * s.Fp;
     const int rows = end - begin, width = m.hidden.forward.out;
     apply(m.hidden, x, s.Fp, Rows(z.a, width), rows, z);
@@ -203,11 +203,11 @@ inline void readout(Job& job, int begin, int end, Scratch& z) {
     apply(m.last, z.b, width, Rows(z.c, LANES), rows, z);
     for (int i = 0; i < rows; ++i) {
         float slope;
-        g.energy[begin + i] = levelled(m.bounds[job.schedule.species[begin + i]], z.c[size_t(i) * LANES], &slope);
+        g.energy[begin + i] = levelled(m.bounds[args.schedule.species[begin + i]], z.c[size_t(i) * LANES], &slope);
         clear(z.c + size_t(i) * LANES, LANES);
         z.c[size_t(i) * LANES] = slope;
     }
-    if (!job.gradients) return;
+    if (!args.gradients) return;
     adjoint(m.last, z.b, width, ConstRows(z.c, LANES), z.d, width, rows, true, z);
     silu_adjoint(z.a, z.d, size_t(rows) * width);
     adjoint(m.hidden, x, s.Fp, ConstRows(z.d, width), g.gx + size_t(begin) * s.Fp, s.Fp, rows, true, z);

@@ -130,8 +130,8 @@ inline void unit_heads_adjoint(const Parameters& m, const float* q, const float*
 }
 
 // D^l of an atom's frame, or null where features are not given in one.
-GAQ_INLINE const float* frame_of(const Job& job, const Rounding& format, int l, size_t atom) {
-    return format.aligned ? job.work.frames + atom * job.work.frame_stride + frame_place(l) : nullptr;
+GAQ_INLINE const float* frame_of(const Arguments& args, const Rounding& format, int l, size_t atom) {
+    return format.aligned ? args.work.frames + atom * args.work.frame_stride + frame_place(l) : nullptr;
 }
 
 // Rows of one degree in an array (atoms, M, width), from an atom on.
@@ -143,9 +143,9 @@ GAQ_INLINE RowsOf<T> degree_rows(const Shape& s, T* array, int l, size_t atom, i
 // Call use(degree, rounded rows one after the other, how many) for the vector features of atoms [begin, end), in their
 // frames where the format is aligned.
 template <class Use>
-void with_rounded(Job& job, const Rounding* formats, const float* v, int begin, int end, float* buffer, Scratch& z,
+void with_rounded(Arguments& args, const Rounding* formats, const float* v, int begin, int end, float* buffer, Scratch& z,
                   Use use) {
-    const Shape& s = job.parameters->shape;
+    const Shape& s = args.parameters->shape;
     const int atoms = end - begin;
     const size_t jump = size_t(s.M) * s.Cp;
     for (int l = 1; l <= s.L; ++l) {
@@ -153,7 +153,7 @@ void with_rounded(Job& job, const Rounding* formats, const float* v, int begin, 
         const float* first = v + vector_place(l, s.M, begin, s.Cp);
         const size_t span = size_t(2 * l + 1) * s.Cp;
         if (format.format != Format::none)
-            round_vectors(format, l, frame_of(job, format, l, begin), job.work.frame_stride, first, jump, buffer, atoms,
+            round_vectors(format, l, frame_of(args, format, l, begin), args.work.frame_stride, first, jump, buffer, atoms,
                           s.Cp, z);
         else
             for (int i = 0; i < atoms; ++i) __builtin_memcpy(buffer + i * span, first + i * jump, span * sizeof(float));
@@ -161,17 +161,18 @@ void with_rounded(Job& job, const Rounding* formats, const float* v, int begin, 
     }
 }
 
-// Turn one degree of the features of atoms [begin, end) into their frames, or back, in place; rows lie in (atoms, M, width).
+// Turn one degree of the features of atoms [begin, end) into their frames, or back, in place; rows lie in (atoms, M,
+// width).
 template <bool back>
-void rotate_rows(Job& job, const Rounding& format, int l, float* array, int begin, int end, int width) {
+void rotate_rows(Arguments& args, const Rounding& format, int l, float* array, int begin, int end, int width) {
     if (!format.aligned) return;
     with_degree(l, [&](auto size) {
         constexpr int n = decltype(size)::value;
         for (int i = begin; i < end; ++i) {
-            float* first = array + vector_place(l, job.parameters->shape.M, i, width);
+            float* first = array + vector_place(l, args.parameters->shape.M, i, width);
             for (int c = 0; c < width; c += WIDTH) {
                 Vec w[n];
-                load_rotated<n, back>(frame_of(job, format, l, i), first + c, width, w);
+                load_rotated<n, back>(frame_of(args, format, l, i), first + c, width, w);
                 for (int a = 0; a < n; ++a) w[a].store(first + a * width + c);
             }
         }
@@ -180,14 +181,14 @@ void rotate_rows(Job& job, const Rounding& format, int l, float* array, int begi
 
 // Projected features of one degree, back from the frames in double precision: atoms of a pair have different frames, and
 // what is contracted must not depend on how the molecule lies. `rows` are (atoms, 2l+1, Hp) one after the other.
-inline void rotate_projected(Job& job, const Rounding& format, int l, const float* rows, double* projected, int begin,
-                             int end) {
-    const Shape& s = job.parameters->shape;
+inline void rotate_projected(Arguments& args, const Rounding& format, int l, const float* rows, double* projected,
+                             int begin, int end) {
+    const Shape& s = args.parameters->shape;
     const int lines = padded_doubles(s.H);
     with_degree(l, [&](auto size) {
         constexpr int n = decltype(size)::value;
         for (int i = begin; i < end; ++i) {
-            const double* D = job.work.exact_frames + size_t(i) * job.work.frame_stride + frame_place(l);
+            const double* D = args.work.exact_frames + size_t(i) * args.work.frame_stride + frame_place(l);
             const float* given = rows + size_t(i - begin) * n * s.Hp;
             double* out = projected + vector_place(l, s.M, i, lines);
             for (int h = 0; h < lines; h += 8) {
@@ -206,24 +207,25 @@ inline void rotate_projected(Job& job, const Rounding& format, int l, const floa
 }
 
 // gv += adjoint of the rounding, of a gradient `g` of one degree's rounded rows, in the frames where the format is aligned.
-inline void rounded_adjoint(Job& job, const Rounding& format, int l, const float* v, const float* g, int begin, int end) {
-    const Shape& s = job.parameters->shape;
+inline void rounded_adjoint(Arguments& args, const Rounding& format, int l, const float* v, const float* g, int begin,
+                            int end) {
+    const Shape& s = args.parameters->shape;
     const size_t jump = size_t(s.M) * s.Cp, span = size_t(2 * l + 1) * s.Cp, place = vector_place(l, s.M, begin, s.Cp);
-    float* gv = job.work.gv + place;
+    float* gv = args.work.gv + place;
     if (format.format == Format::none) {
         for (int i = 0; i < end - begin; ++i)
             for (size_t c = 0; c < span; c += WIDTH) add_to(gv + i * jump + c, load(g + i * span + c));
         return;
     }
-    round_vectors_adjoint(format, l, frame_of(job, format, l, begin), job.work.frame_stride, v + place, jump, g, gv,
+    round_vectors_adjoint(format, l, frame_of(args, format, l, begin), args.work.frame_stride, v + place, jump, g, gv,
                           end - begin, s.Cp);
 }
 
-inline void attention_inputs(Job& job, int layer, int begin, int end, Scratch& z) {
-    const Parameters& m = *job.parameters;
+inline void attention_inputs(Arguments& args, int layer, int begin, int end, Scratch& z) {
+    const Parameters& m = *args.parameters;
     const Shape& s = m.shape;
     const Layer& y = m.layers[layer];
-    Activations& t = job.work.layer[layer];
+    Activations& t = args.work.layer[layer];
     const int rows = end - begin;
     const size_t at = begin, gates = s.Fp + s.G;
     float* h = z.a;
@@ -236,23 +238,23 @@ inline void attention_inputs(Job& job, int layer, int begin, int end, Scratch& z
         unit_heads(m, t.query + at * s.Fp, t.query_norm + at * s.Hp, y.temperature, rows);
         unit_heads(m, t.key + at * s.Fp, t.key_norm + at * s.Hp, nullptr, rows);
     }
-    with_rounded(job, y.feature, t.v, begin, end, z.b, z, [&](int l, const float* v, int count) {
+    with_rounded(args, y.feature, t.v, begin, end, z.b, z, [&](int l, const float* v, int count) {
         apply(y.mix[l - 1], v, s.Cp, degree_rows(s, t.mixed, l, at, s.Cp), count, z);
-        rotate_rows<true>(job, y.feature[l - 1], l, t.mixed, begin, end, s.Cp);
+        rotate_rows<true>(args, y.feature[l - 1], l, t.mixed, begin, end, s.Cp);
         apply(y.project[l - 1], v, s.Cp, Rows(z.c, s.Hp), count, z);
-        rotate_projected(job, y.feature[l - 1], l, z.c, t.projected, begin, end);
+        rotate_projected(args, y.feature[l - 1], l, z.c, t.projected, begin, end);
     });
     clear(t.message + at * s.Fp, size_t(rows) * s.Fp);
     clear(t.vector_message + at * s.M * s.Cp, size_t(rows) * s.M * s.Cp);
     for (size_t n = 0; n < size_t(rows) * s.Hp; ++n) t.total[at * s.Hp + n] = 1.0f;
 }
 
-inline void attention_inputs_adjoint(Job& job, int layer, int begin, int end, Scratch& z) {
-    const Parameters& m = *job.parameters;
+inline void attention_inputs_adjoint(Arguments& args, int layer, int begin, int end, Scratch& z) {
+    const Parameters& m = *args.parameters;
     const Shape& s = m.shape;
     const Layer& y = m.layers[layer];
-    Activations& t = job.work.layer[layer];
-    Workspace& g = job.work;
+    Activations& t = args.work.layer[layer];
+    Workspace& g = args.work;
     const int rows = end - begin;
     const size_t at = begin, gates = s.Fp + s.G;
     float *h = z.a, *dh = z.b;
@@ -267,12 +269,12 @@ inline void attention_inputs_adjoint(Job& job, int layer, int begin, int end, Sc
     layer_norm_adjoint(y.first, t.x + at * s.Fp, t.first + at, dh, s.Fp, g.gx + at * s.Fp, rows, s.F, s.Fp);
     for (int l = 1; l <= s.L; ++l) {
         const int count = rows * (2 * l + 1);
-        rotate_rows<false>(job, y.feature[l - 1], l, g.g_mixed, begin, end, s.Cp);
-        rotate_rows<false>(job, y.feature[l - 1], l, g.g_projected, begin, end, s.Hp);
+        rotate_rows<false>(args, y.feature[l - 1], l, g.g_mixed, begin, end, s.Cp);
+        rotate_rows<false>(args, y.feature[l - 1], l, g.g_projected, begin, end, s.Hp);
         const float *mixed = g.g_mixed, *projected = g.g_projected;
         adjoint(y.mix[l - 1], nullptr, 0, degree_rows(s, mixed, l, at, s.Cp), z.c, s.Cp, count, true, z);
         adjoint(y.project[l - 1], nullptr, 0, degree_rows(s, projected, l, at, s.Hp), z.c, s.Cp, count, false, z);
-        rounded_adjoint(job, y.feature[l - 1], l, t.v, z.c, begin, end);
+        rounded_adjoint(args, y.feature[l - 1], l, t.v, z.c, begin, end);
     }
 }
 

@@ -1,5 +1,5 @@
-// The model as its kernels see it: plain views of aligned memory that an Arena owns. No standard containers here: kernels are
-// compiled for several instruction sets, and a shared inline function could end up as code that this processor lacks.
+// The model as its kernels see it: plain views of aligned memory that an Arena owns. No standard containers here: kernels
+// are compiled for several instruction sets, and a shared inline function could end up as code that this processor lacks.
 #pragma once
 
 #include <cstddef>

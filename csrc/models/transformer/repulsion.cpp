@@ -5,8 +5,8 @@
 namespace gaq::transformer {
 namespace {
 
-// V(r), eV, and its slope: (1 - t³ (10 - 15 t + 6 t²)) k Z_i Z_j / r Σ_m c_m exp(-b_m r / a), t from 0 at `inner` to 1 at `on`.
-// Source: Ziegler, Biersack and Littmark, The Stopping and Range of Ions in Solids (1985).
+// V(r), eV, and its slope: (1 - t³ (10 - 15 t + 6 t²)) k Z_i Z_j / r Σ_m c_m exp(-b_m r / a), t from 0 at `inner` to 1 at
+// `on`. Source: Ziegler, Biersack and Littmark, The Stopping and Range of Ions in Solids (1985).
 double potential(const Repulsion& repulsion, double r, double* slope) {
     static const double c[4] = {0.18175, 0.50986, 0.28022, 0.02817}, b[4] = {3.19980, 0.94229, 0.40290, 0.20162};
     double screening = 0.0, screening_slope = 0.0;
@@ -25,15 +25,15 @@ double potential(const Repulsion& repulsion, double r, double* slope) {
 
 }  // namespace
 
-void add_repulsion(const Job& job, double* energies, double* forces, double* virials) {
-    const Pairs& pairs = job.pairs;
-    for (int task = 0; task < job.schedule.tasks; ++task) {
+void add_repulsion(const Arguments& args, double* energies, double* forces, double* virials) {
+    const Pairs& pairs = args.pairs;
+    for (int task = 0; task < args.schedule.tasks; ++task) {
         if (!pairs.repelled[task]) continue;
         for (int p = pairs.begin[task]; p < pairs.end[task]; ++p) {
             const size_t i = size_t(pairs.i[p]), j = size_t(pairs.j[p]);
             const double *u = pairs.vector + 4 * size_t(p), r = u[3];
             const Repulsion& repulsion =
-                job.parameters->repulsion[job.schedule.species[i] * job.parameters->species + job.schedule.species[j]];
+                args.parameters->repulsion[args.schedule.species[i] * args.parameters->species + args.schedule.species[j]];
             if (!(r < repulsion.onset)) continue;
             double slope;
             const double back = pairs.record[size_t(p) * pairs.record_stride + BACK],

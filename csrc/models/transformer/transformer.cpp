@@ -25,7 +25,7 @@ Transformer::Transformer(const Blob& blob, Isa isa, ThreadPool& pool)
       }()),
       pool_(pool) {
     parameters_ = read_parameters(blob, parameter_memory_, facts_);
-    job_.parameters = &parameters_;
+    args_.parameters = &parameters_;
     layers_.resize(size_t(parameters_.shape.T) + 1);
     for (int n = 0; n < pool.threads(); ++n) scratch_.push_back(scratch());
 }
@@ -51,7 +51,7 @@ Scratch Transformer::scratch() {
 }
 
 void Transformer::set_graph(const Schedule& schedule) {
-    job_.schedule = Schedule{};  // whatever fails from here on leaves no graph
+    args_.schedule = Schedule{};  // whatever fails from here on leaves no graph
     if (schedule.atoms > atom_room_ || schedule.pairs > pair_room_ || schedule.tasks > task_room_) {
         workspace_.clear();
         atom_room_ = pair_room_ = task_room_ = 0;
@@ -61,8 +61,8 @@ void Transformer::set_graph(const Schedule& schedule) {
         pair_room_ = pairs;
         task_room_ = tasks;
     }
-    job_.schedule = schedule;
-    job_.work.layer = layers_.data();
+    args_.schedule = schedule;
+    args_.work.layer = layers_.data();
 }
 
 void Transformer::allocate(int atoms, int pairs, int tasks) {
@@ -70,7 +70,7 @@ void Transformer::allocate(int atoms, int pairs, int tasks) {
     Arena& a = workspace_;
     const size_t N = size_t(atoms), scalars = N * s.Fp, vectors = N * s.M * s.Cp;
     allocate_pairs(pairs, tasks);
-    Workspace& g = job_.work;
+    Workspace& g = args_.work;
     g.weight_stride = padded((s.robust ? 3 : 2) * s.H);
     g.frame_stride = frame_place(s.L + 1);
     if (parameters_.frames) {
@@ -94,7 +94,7 @@ void Transformer::allocate_pairs(int pairs, int tasks) {
     const Shape& s = parameters_.shape;
     Arena& a = workspace_;
     const size_t P = size_t(pairs);
-    Pairs& found = job_.pairs;
+    Pairs& found = args_.pairs;
     found.record_stride = padded(HARMONICS + s.M);
     found.gradient_stride = padded(BY_HARMONICS + s.M);
     found.i = a.take<int32_t>(P);
@@ -117,94 +117,94 @@ void Transformer::allocate_layer(Activations& t, size_t N, size_t P) {
     t.products = a.take<float>(2 * vectors);
     t.gates = a.take<float>(N * s.G);
     for (Moments** rows : {&t.first, &t.second}) *rows = a.take<Moments>(N);
-    t.weights = a.take<float>(P * job_.work.weight_stride);
+    t.weights = a.take<float>(P * args_.work.weight_stride);
     t.filters = P * s.W * sizeof(float) * s.T <= SAVED_FILTER_BYTES ? a.take<float>(P * s.W) : nullptr;
 }
 
 void Transformer::compute(const double* positions, double* energies, double* forces, double* virials) {
-    const size_t N = size_t(job_.schedule.atoms);
-    const Phases phases(pool_, job_.schedule);
-    job_.positions = positions;
-    job_.gradients = forces || virials;
-    job_.work.virials = virials;
+    const size_t N = size_t(args_.schedule.atoms);
+    const Phases phases(pool_, args_.schedule);
+    args_.positions = positions;
+    args_.gradients = forces || virials;
+    args_.work.virials = virials;
     for (Scratch& z : scratch_) z.not_finite = 0.0f;
     forward(phases);
     for (const Scratch& z : scratch_)
         if (z.not_finite != 0.0f) throw Failure(GAQ_NOT_FINITE, "a value inside of the model is not finite");
     if (energies) {
         for (size_t n = 0; n < N; ++n)
-            energies[n] = double(job_.work.energy[n]) * parameters_.energy_scale +
-                          parameters_.energy_offsets[job_.schedule.species[n]];
-        add_repulsion(job_, energies, nullptr, nullptr);
+            energies[n] = double(args_.work.energy[n]) * parameters_.energy_scale +
+                          parameters_.energy_offsets[args_.schedule.species[n]];
+        add_repulsion(args_, energies, nullptr, nullptr);
     }
-    if (!job_.gradients) return;
-    job_.work.forces = forces ? forces : gradient_.data();
-    std::memset(job_.work.forces, 0, 3 * N * sizeof(double));
+    if (!args_.gradients) return;
+    args_.work.forces = forces ? forces : gradient_.data();
+    std::memset(args_.work.forces, 0, 3 * N * sizeof(double));
     if (virials) std::memset(virials, 0, 9 * N * sizeof(double));
     backward(phases);
-    for (size_t n = 0; n < 3 * N; ++n) job_.work.forces[n] *= -parameters_.energy_scale;
+    for (size_t n = 0; n < 3 * N; ++n) args_.work.forces[n] *= -parameters_.energy_scale;
     if (virials)
         for (size_t n = 0; n < 9 * N; ++n) virials[n] *= parameters_.energy_scale;
-    add_repulsion(job_, nullptr, job_.work.forces, virials);
+    add_repulsion(args_, nullptr, args_.work.forces, virials);
 }
 
 void Transformer::forward(const Phases& phases) {
-    Job& job = job_;
+    Arguments& args = args_;
     const Kernels& k = kernels_;
-    phases.over_pairs_alone([&](int task) { k.pair_geometry(job, task); });
-    for (int task = 0; task < job.schedule.tasks; ++task)
-        if (job.pairs.end[task] < 0)
+    phases.over_pairs_alone([&](int task) { k.pair_geometry(args, task); });
+    for (int task = 0; task < args.schedule.tasks; ++task)
+        if (args.pairs.end[task] < 0)
             throw Failure(GAQ_OVERLAP, "two atoms are closer than the model can see, " + std::to_string(parameters_.start) +
                                            " Å: at one place");
     if (parameters_.frames) find_frames(phases);
-    phases.over_atoms([&](int begin, int end, int) { k.embed_species(job, begin, end); });
-    phases.over_pairs([&](int task, int thread) { k.embed_neighbours(job, task, scratch_[thread]); });
+    phases.over_atoms([&](int begin, int end, int) { k.embed_species(args, begin, end); });
+    phases.over_pairs([&](int task, int thread) { k.embed_neighbours(args, task, scratch_[thread]); });
     const int T = parameters_.shape.T;
     for (int t = 0; t < T; ++t) {
         phases.over_atoms([&](int begin, int end, int thread) {
-            if (t) k.interaction(job, t - 1, begin, end, scratch_[thread]);
-            k.attention_inputs(job, t, begin, end, scratch_[thread]);
+            if (t) k.interaction(args, t - 1, begin, end, scratch_[thread]);
+            k.attention_inputs(args, t, begin, end, scratch_[thread]);
         });
-        phases.over_pairs([&](int task, int thread) { k.attention(job, t, task, scratch_[thread]); });
+        phases.over_pairs([&](int task, int thread) { k.attention(args, t, task, scratch_[thread]); });
     }
     phases.over_atoms([&](int begin, int end, int thread) {
-        k.interaction(job, T - 1, begin, end, scratch_[thread]);
-        k.readout(job, begin, end, scratch_[thread]);
+        k.interaction(args, T - 1, begin, end, scratch_[thread]);
+        k.readout(args, begin, end, scratch_[thread]);
     });
 }
 
 void Transformer::find_frames(const Phases& phases) {
-    std::memset(job_.work.frame_tensors, 0, size_t(job_.schedule.atoms) * FRAME_TENSORS * sizeof(double));
+    std::memset(args_.work.frame_tensors, 0, size_t(args_.schedule.atoms) * FRAME_TENSORS * sizeof(double));
     for (int round = 0; round <= parameters_.spreading; ++round) {
-        phases.over_pairs([&](int task, int) { kernels_.add_frame_tensors(job_, task, round); });
-        phases.over_atoms([&](int begin, int end, int) { kernels_.update_frame_tensors(job_, begin, end, round); });
+        phases.over_pairs([&](int task, int) { kernels_.add_frame_tensors(args_, task, round); });
+        phases.over_atoms([&](int begin, int end, int) { kernels_.update_frame_tensors(args_, begin, end, round); });
     }
-    phases.over_atoms([&](int begin, int end, int) { kernels_.local_frames(job_, begin, end); });
+    phases.over_atoms([&](int begin, int end, int) { kernels_.local_frames(args_, begin, end); });
 }
 
 void Transformer::backward(const Phases& phases) {
-    Job& job = job_;
+    Arguments& args = args_;
     const Kernels& k = kernels_;
     const int T = parameters_.shape.T;
     for (int t = T - 1; t >= 0; --t) {
         phases.over_atoms([&](int begin, int end, int thread) {
-            if (t < T - 1) k.attention_inputs_adjoint(job, t + 1, begin, end, scratch_[thread]);
-            k.interaction_adjoint(job, t, begin, end, scratch_[thread]);
+            if (t < T - 1) k.attention_inputs_adjoint(args, t + 1, begin, end, scratch_[thread]);
+            k.interaction_adjoint(args, t, begin, end, scratch_[thread]);
         });
-        phases.over_pairs([&](int task, int thread) { k.attention_adjoint(job, t, task, scratch_[thread]); });
+        phases.over_pairs([&](int task, int thread) { k.attention_adjoint(args, t, task, scratch_[thread]); });
     }
     phases.over_atoms(
-        [&](int begin, int end, int thread) { k.attention_inputs_adjoint(job, 0, begin, end, scratch_[thread]); });
+        [&](int begin, int end, int thread) { k.attention_inputs_adjoint(args, 0, begin, end, scratch_[thread]); });
     phases.over_pairs([&](int task, int thread) {
-        k.embed_neighbours_adjoint(job, task, scratch_[thread]);
-        k.scatter_forces(job, task);
+        k.embed_neighbours_adjoint(args, task, scratch_[thread]);
+        k.scatter_forces(args, task);
     });
 }
 
 uint64_t Transformer::pairs() const {
     uint64_t count = 0;
-    for (int task = 0; task < job_.schedule.tasks; ++task)
-        count += uint64_t(std::max(job_.pairs.end[task] - job_.pairs.begin[task], 0));
+    for (int task = 0; task < args_.schedule.tasks; ++task)
+        count += uint64_t(std::max(args_.pairs.end[task] - args_.pairs.begin[task], 0));
     return count;
 }
 

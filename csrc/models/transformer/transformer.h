@@ -37,7 +37,7 @@ private:
     ModelFacts facts_;
     Arena parameter_memory_, workspace_, scratch_memory_;
     Parameters parameters_{};
-    Job job_{};
+    Arguments args_{};
     std::vector<Activations> layers_;
     std::vector<Scratch> scratch_;  // of each thread
     std::vector<double> gradient_;  // for virials without forces

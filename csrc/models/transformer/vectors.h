@@ -3,7 +3,7 @@
 #pragma once
 
 #include "gemm/linear.h"
-#include "models/transformer/job.h"
+#include "models/transformer/args.h"
 
 namespace gaq::transformer::GAQ_ISA {
 
@@ -143,8 +143,8 @@ GAQ_INLINE void adjoint_one(const Rounding& r, const Steps& steps, const float* 
     for (int a = 0; a < n; ++a) add_to(dv + a * Cp + c, y[a]);
 }
 
-// Codes of `atoms` atoms of one degree, in their frames if aligned: `v` lies (n, Cp) for each, apart by `jump` floats, `out` one after the other; D steps
-// by `frame` floats from atom to atom.
+// Codes of `atoms` atoms of one degree, in their frames if aligned: `v` lies (n, Cp) for each, apart by `jump` floats,
+// `out` one after the other; D steps by `frame` floats from atom to atom.
 template <int n>
 void round_degree(const Rounding& r, const float* D, size_t frame, const float* v, size_t jump, float* out, int atoms,
                   int Cp, Scratch& z) {

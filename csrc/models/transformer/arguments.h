@@ -1,4 +1,4 @@
-// What a computation reads and writes: views of a graph's schedule, of the arrays of all atoms, and of one thread's scratch.
+// What kernels read and write: views of a graph's schedule, of the arrays of all atoms, and of one thread's scratch.
 #pragma once
 
 #include "models/transformer/parameters.h"
@@ -8,8 +8,8 @@ namespace gaq::transformer {
 
 constexpr int PAIR_BATCH = 4;  // pairs that are worked on together
 
-// Record of a pair within the cutoff, floats: four weights of the table's value and four of its derivative, envelope and its
-// derivative, `back`, the knot (an int), then the harmonics.
+// Record of a pair within the cutoff, floats: four weights of the table's value and four of its derivative, envelope and
+// its derivative, `back`, the knot (an int), then the harmonics.
 constexpr int VALUE = 0, SLOPE = 4, ENVELOPE = 8, ENVELOPE_SLOPE = 9, BACK = 10, KNOT = 11, HARMONICS = 12;
 
 // Gradient of a pair, floats: by distance through tables, by the envelope, then by the harmonics.
@@ -21,7 +21,7 @@ struct Pairs {  // pairs within the cutoff, in the order of Schedule::pair
     float *record, *gradient;
     int record_stride, gradient_stride;
     int32_t *begin, *end;  // of each task
-    int32_t* repelled;     // of each task: pairs nearer than their repulsion begins
+    int32_t* repelled;     // of each task: pairs nearer than where repulsion begins
 };
 
 struct Moments {  // of a row: mean and 1/sqrt(variance + 1e-5)
@@ -30,7 +30,7 @@ struct Moments {  // of a row: mean and 1/sqrt(variance + 1e-5)
 
 struct Activations {                  // of one layer, kept for the backward pass; vectors are (atoms, M, Cp)
     float *x, *v;                     // input of the attention
-    Moments *first, *second;          // of the scalars that the attention and the interaction layer_norm
+    Moments *first, *second;          // of the scalars that the attention and the interaction normalize
     float *query, *key;               // unit for each head, temperature in the query (robust); plain (so3krates)
     float *query_norm, *key_norm;     // (atoms, Hp) factors that made them unit
     float *value, *mixed;             // mixed vector features in the molecule's coordinates
@@ -68,7 +68,7 @@ struct Scratch : ProductScratch {  // of one thread
     float* pair;                   // heads and contractions of a few pairs
 };
 
-struct Job {
+struct Arguments {
     const Parameters* parameters;
     Schedule schedule;
     Pairs pairs;

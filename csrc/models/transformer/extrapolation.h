@@ -1,7 +1,7 @@
 // What the network is asked and believed beyond its training data; as gaq.models.transformer.extrapolation.
 #pragma once
 
-#include "models/transformer/args.h"
+#include "models/transformer/arguments.h"
 #include "simd/vector.h"
 
 namespace gaq::transformer::GAQ_ISA {

@@ -1,7 +1,7 @@
 // The kernels of this model, one set for each instruction set.
 #pragma once
 
-#include "models/transformer/args.h"
+#include "models/transformer/arguments.h"
 #include "simd/isa.h"
 
 namespace gaq::transformer {

@@ -1,7 +1,7 @@
 // The screened repulsion of nuclei that are nearer than training saw them, in double precision beside the network.
 #pragma once
 
-#include "models/transformer/args.h"
+#include "models/transformer/arguments.h"
 
 namespace gaq::transformer {
 

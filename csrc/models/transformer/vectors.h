@@ -3,7 +3,7 @@
 #pragma once
 
 #include "gemm/linear.h"
-#include "models/transformer/args.h"
+#include "models/transformer/arguments.h"
 
 namespace gaq::transformer::GAQ_ISA {
 

@@ -84,6 +84,17 @@ def test_native_files_and_functions_stay_short(path: Path) -> None:
     assert not opened
 
 
+def test_native_includes_go_down_only() -> None:
+    """Rooms in their order; the folder of a model knows no other model."""
+    rooms = ("include", "simd", "gemm", "runtime", "models")
+    for path in NATIVE:
+        room, *folders = path.relative_to(CSRC).parts
+        for name in re.findall(r'#include "(.+)"', path.read_text()) if room in rooms else ():
+            other, *places = name.split("/") if "/" in name else ("include", name)
+            assert rooms.index(other) <= rooms.index(room), f"{path} includes {name}"
+            assert other != "models" or len(folders) == 1 or places[0] == folders[0], f"{path} includes {name}"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_errors_are_not_swallowed(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):

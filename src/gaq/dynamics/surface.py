@@ -1,0 +1,198 @@
+"""The potential energy surface of one structure: energies and forces where its atoms are, at the price of the model alone."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+from ase.calculators.calculator import PropertyNotImplementedError
+from numpy.typing import NDArray
+
+from gaq.atoms import atoms_of
+from gaq.dynamics.extrapolation import Extrapolation
+from gaq.dynamics.skin import Skin
+from gaq.errors import ConfigError, GaqError, StructureError
+from gaq.graph import Graph, Prediction, build_graph, check_finite, check_graph, collate, volumes
+from gaq.lattice import MIN_DISTANCE
+from gaq.structure import Structure
+from gaq.threads import Lock
+
+Array = NDArray[np.float64]
+
+
+class Surface(Protocol):
+    """What integrators, barostats and calculators ask for energies and forces.
+
+    Attributes:
+        engine: what computes at given positions, and takes steps, without a graph for each; or None.
+        backend: what computes, in words.
+        cell: lattice vectors of the last prediction as rows, Å, shape (3, 3).
+        extrapolation: counts what leaves the training data; or None.
+    """
+
+    engine: Any
+    cell: Array
+    backend: str
+    extrapolation: Extrapolation | None
+
+    def __call__(self, positions: Array, cell: Array | None = None, stress: bool = False) -> Prediction:
+        """Return the prediction at `positions` (R N, 3), in the structure's own cell or another one."""
+        ...
+
+    def forget(self) -> None:
+        """Let the next prediction depend on its positions alone, to the last bit."""
+        ...
+
+
+class PotentialSurface:
+    """The surface that a `Potential` gives a structure, or copies of it side by side; pairs are kept in a Verlet skin.
+
+    A potential may have an `engine`, an object with `set_graph`, `compute`, `advance` and `saturation` as of
+    `gaq.backends.native.engine.NativeEngine`: it is given pairs once, and then positions only. Any other potential, or
+    function of a graph, sees the graph that `build_graph` would give.
+
+    Args:
+        potential: what predicts.
+        structure: species, cell, charge and spin.
+        cutoff: Å; needed where `potential` is a plain function.
+        replicas: R, copies that differ in their positions.
+        extrapolation: is shown every prediction.
+
+    Raises:
+        StructureError, SpeciesError: a structure that the potential cannot take.
+    """
+
+    def __init__(self, potential: Any, structure: Structure, *, cutoff: float | None = None, replicas: int = 1,
+                 extrapolation: Extrapolation | None = None) -> None:
+        self.engine = getattr(potential, "engine", None)
+        self.backend = getattr(potential, "backend", type(potential).__name__)
+        self.extrapolation = extrapolation
+        self.skin = Skin(structure, potential.cutoff if cutoff is None else cutoff, replicas)
+        self._predict: Callable[..., Prediction] = getattr(potential, "predict", potential)
+        bare = replace(structure, energy=None, forces=None, stress=None, weight=1.0)
+        graph = potential.graph(bare) if hasattr(potential, "graph") else build_graph(bare, self.skin.cutoff)
+        check_graph(graph, getattr(potential, "species", np.unique(structure.species)))
+        self._blank = collate([graph] * replicas)
+        self._graph = self._blank
+        self._token: object = object()  # of the graph that the engine was given
+        self.cell = self.skin.cell
+        self._lock = Lock() if self.engine is None else self.engine.lock
+
+    def __call__(self, positions: Array, cell: Array | None = None, stress: bool = False) -> Prediction:
+        """Return the prediction at `positions`.
+
+        Raises:
+            StructureError: positions that are not finite; atoms at one place; stress without a volume.
+            GaqError: a prediction that is not finite.
+        """
+        with self._lock:
+            cell = self.cell if cell is None else cell
+            compute = self._by_graph if self.engine is None else self._by_engine
+            prediction = check_finite(compute(positions, cell, stress))
+            if self.extrapolation is not None:
+                self.extrapolation.look(self._graph, positions)
+            return prediction
+
+    def forget(self) -> None:
+        """Find the pairs anew for the next prediction."""
+        self.skin.forget()
+
+    def look(self, positions: Array) -> None:
+        """Show positions that something else computed."""
+        if self.extrapolation is not None:
+            with self._lock:
+                self.extrapolation.look(self._graph, positions)
+
+    def give_pairs(self, positions: Array, cell: Array) -> None:
+        """Let the engine have all pairs that may be within the cutoff; whoever calls holds its lock until they are used."""
+        if self._update(positions, cell) or self.engine.graph is not self._token:
+            self._token = self.engine.set_graph(self._graph)
+
+    def _update(self, positions: Array, cell: Array) -> bool:
+        """Bring the pairs and the cell up to date, and return whether either changed."""
+        found, strained = self.skin.update(positions, cell), not np.array_equal(cell, self.cell)
+        if found:
+            pairs = self.skin.pairs
+            self._graph = replace(self._graph, centers=pairs.centers, neighbours=pairs.neighbours, shifts=pairs.shifts)
+        if strained:
+            periodic = np.array(self.skin.structure.pbc)[:, None]
+            self._graph = replace(self._graph, cell=np.tile(np.where(periodic, cell, 0.0), (self.skin.replicas, 1, 1)))
+            self.cell = cell.copy()
+        return found or strained
+
+    def _by_engine(self, positions: Array, cell: Array, stress: bool) -> Prediction:
+        self.give_pairs(positions, cell)
+        volume = volumes(self._graph) if stress else None
+        energies, forces, virials = self.engine.compute(positions, virial=stress)
+        replicas = self.skin.replicas
+        energy = np.bincount(self._graph.batch, energies, replicas)
+        tensor = None
+        if virials is not None and volume is not None:
+            total = virials.reshape(replicas, -1, 3, 3).sum(1)
+            tensor = 0.5 * (total + np.swapaxes(total, 1, 2)) / volume[:, None, None]
+        return Prediction(energy, forces, energies, tensor)
+
+    def _by_graph(self, positions: Array, cell: Array, stress: bool) -> Prediction:
+        self._update(positions, cell)
+        graph = self._within(replace(self._graph, positions=positions))
+        return self._predict(graph, stress=True) if stress else self._predict(graph)
+
+    def _within(self, graph: Graph) -> Graph:
+        """Return the graph without the edges beyond the cutoff."""
+        i, j = graph.centers, graph.neighbours
+        vectors = graph.positions[j] - graph.positions[i]
+        if any(self.skin.structure.pbc):
+            vectors += graph.shifts @ graph.cell[0]
+        distances = np.linalg.norm(vectors, axis=1)
+        if len(distances) and distances.min() < MIN_DISTANCE:
+            worst = int(distances.argmin())
+            raise StructureError(f"atoms {i[worst]} and {j[worst]} are at one place ({distances[worst]:.3g} Å apart, at least "
+                                 f"{MIN_DISTANCE} Å needed)")
+        near = distances <= self.skin.cutoff
+        return replace(graph, centers=i[near], neighbours=j[near], shifts=graph.shifts[near])
+
+
+class CalculatorSurface:
+    """The surface that any calculator of ASE gives a structure.
+
+    Args:
+        calculator: of the Atomic Simulation Environment.
+        structure: what it is asked about.
+    """
+
+    engine = None
+
+    def __init__(self, calculator: Any, structure: Structure) -> None:
+        self.backend = type(calculator).__name__
+        self.extrapolation: Extrapolation | None = getattr(calculator, "extrapolation", None)
+        self._atoms = atoms_of(structure)
+        self._atoms.calc = calculator
+        self.cell: Array = self._atoms.cell.array.copy()
+        self._consistent = "free_energy" in getattr(calculator, "implemented_properties", ())
+
+    def __call__(self, positions: Array, cell: Array | None = None, stress: bool = False) -> Prediction:
+        """Return the energy that the forces belong to, the forces of all atoms and, on request, the stress.
+
+        Raises:
+            ConfigError: a property that the calculator does not have.
+            GaqError: a prediction that is not finite.
+        """
+        atoms = self._atoms
+        atoms.positions[:] = positions
+        if cell is not None:
+            atoms.set_cell(cell)
+            self.cell = cell.copy()
+        try:
+            energy = np.array([atoms.get_potential_energy(force_consistent=self._consistent)], dtype=np.float64)
+            forces = np.array(atoms.get_forces(apply_constraint=False), dtype=np.float64)
+            tensor = atoms.get_stress(voigt=False, apply_constraint=False)[None] if stress else None
+        except PropertyNotImplementedError as error:
+            raise ConfigError(f"the calculator {self.backend} lacks a property ({error}); molecular dynamics needs energies "
+                              "and forces, and at constant pressure the stress") from error
+        prediction = Prediction(energy, forces, stress=tensor)
+        if not (np.isfinite(energy).all() and np.isfinite(forces).all()):
+            raise GaqError(f"the calculator {self.backend} gives an energy or a force that is not finite")
+        return prediction
+
+    def forget(self) -> None:
+        """Do nothing: what a calculator remembers is its own affair."""

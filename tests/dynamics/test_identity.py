@@ -11,14 +11,13 @@ from ase.calculators.lj import LennardJones
 from tiny import forcefield, named
 from toys import Springs, molecule
 
-from gaq.adapters.ase import GaqCalculator
-from gaq.dynamics.drivers import run_md
+from gaq.simulation import run_md
 from gaq.dynamics.identity import model_identity
 from gaq.errors import DataError, OutputError
 from gaq.files import locked
 from gaq.forcefield import load
 
-SHORT = {"steps": 4, "every": 2, "temperature_K": 20.0, "timestep_fs": 0.1, "backend": "torch"}
+SHORT = {"steps": 4, "every": 2, "temperature_K": 20.0, "timestep_fs": 0.1}
 
 
 def test_a_model_is_the_same_in_memory_and_from_a_file_whatever_is_said_of_it(tmp_path: Path) -> None:
@@ -38,7 +37,7 @@ def test_a_model_is_the_same_in_memory_and_from_a_file_whatever_is_said_of_it(tm
 def test_the_backend_is_no_part_of_it() -> None:
     pytest.importorskip("gaq.backends.native.library").library()
     field = forcefield("robust", "w4a8")
-    assert model_identity(field.calculator("torch")) == model_identity(field.calculator("engine")) == field.sha256
+    assert model_identity(field.on("torch").potential) == model_identity(field.on("engine").potential) == field.sha256
 
 
 def test_other_calculators_are_known_by_class_and_parameters() -> None:
@@ -46,7 +45,7 @@ def test_other_calculators_are_known_by_class_and_parameters() -> None:
     assert same[0] == same[1]
     assert same[0].startswith("ase.calculators.lj.LennardJones:")
     assert same[0] != model_identity(LennardJones(epsilon=0.02, sigma=3.0))
-    assert model_identity(GaqCalculator(Springs())) == "toys.Springs"
+    assert model_identity(Springs()) == "toys.Springs"
     odd = LennardJones()
     odd.parameters["x"], odd.parameters["y"] = object(), np.arange(3)
     assert not set(model_identity(odd)) & set(' "=\n')

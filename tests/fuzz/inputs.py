@@ -23,7 +23,7 @@ from gaq.atoms import atoms_of, structure_of
 from gaq.backends.native.engine import NativeForceField
 from gaq.data import KeyMap, load_frames, write_frames
 from gaq.data.structures import structure_from
-from gaq.dynamics.drivers import run_md
+from gaq.simulation import run_md
 from gaq.errors import GaqError
 from gaq.graph import build_graph
 from gaq.neighbours import find_neighbours

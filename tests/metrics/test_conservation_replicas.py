@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
-import torch
 from ase import Atoms, units
 from ase.data import atomic_masses
 from ase.md.verlet import VelocityVerlet
 from tiny import crystal, forcefield
 from toys import Broken, Curl, LennardJones, Springs, molecule
 
-from gaq.dynamics.nve import SKIN, _Neighbours, simulate_replicas, thermal_velocities
+from gaq.dynamics.replicas import simulate_replicas
+from gaq.dynamics.skin import SKIN
+from gaq.dynamics.surface import PotentialSurface
+from gaq.dynamics.velocities import thermal_velocities
 from gaq.errors import ConfigError, GaqError
 from gaq.graph import build_graph
 from gaq.metrics.conservation import replica_drift
@@ -107,20 +109,28 @@ def test_velocities_are_thermal_and_leave_the_whole_at_rest():
 
 @pytest.mark.parametrize("structure", [molecule(), crystal()])
 def test_the_graph_has_the_edges_of_build_graph_at_every_step(structure):
-    cutoff, rng = 1.5, np.random.default_rng(0)
-    neighbours = _Neighbours(structure, cutoff, 2)
+    class Seen(Springs):
+        cutoff = 1.5
+
+        def predict(self, graph, stress=False):
+            graphs.append(graph)
+            return super().predict(graph, stress)
+
+    graphs, rng = [], np.random.default_rng(0)
+    surface = PotentialSurface(Seen(), structure, replicas=2)
     places = np.stack([structure.positions] * 2)
     for _ in range(20):
         places = places + 0.1 * SKIN * rng.normal(size=places.shape)
-        graph = neighbours.graph(torch.from_numpy(places.reshape(-1, 3)))
+        surface(places.reshape(-1, 3))
         for k in range(2):
-            fresh = build_graph(Structure(structure.species, places[k], structure.cell, structure.pbc), cutoff)
-            mine = graph.batch[graph.centers] == k
-            shift = k * len(structure)
-            found = zip((graph.centers[mine] - shift).tolist(), (graph.neighbours[mine] - shift).tolist(),
-                        graph.shifts[mine].tolist(), strict=True)
-            expected = zip(fresh.centers.tolist(), fresh.neighbours.tolist(), fresh.shifts.tolist(), strict=True)
-            assert sorted(found) == sorted(expected)
+            fresh = build_graph(Structure(structure.species, places[k], structure.cell, structure.pbc), Seen.cutoff)
+            mine = graphs[-1].batch[graphs[-1].centers] == k
+            assert edges(graphs[-1], mine, k * len(structure)) == edges(fresh, fresh.centers >= 0, 0)
+
+
+def edges(graph, which, shift):
+    return sorted(zip((graph.centers[which] - shift).tolist(), (graph.neighbours[which] - shift).tolist(),
+                      graph.shifts[which].tolist(), strict=True))
 
 
 def test_crystals_run():

@@ -16,8 +16,7 @@ import torch
 
 from gaq.backends.choice import computed_on
 from gaq.data import Frames
-from gaq.dynamics.native import simulate_replicas
-from gaq.dynamics.nve import Replicas
+from gaq.dynamics.replicas import Replicas, simulate_replicas
 from gaq.errors import ConfigError, DataError
 from gaq.forcefield import ForceField, check_frames
 from gaq.graph import Predictor, build_graph

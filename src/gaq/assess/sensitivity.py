@@ -16,7 +16,7 @@ import torch
 
 from gaq.compress.swap import leaves, multiplications, observe, prepare, release_inputs
 from gaq.data import Frames
-from gaq.dynamics.nve import simulate_replicas
+from gaq.dynamics.replicas import simulate_replicas
 from gaq.errors import ConfigError, DataError
 from gaq.forcefield import ForceField, check_frames, frozen
 from gaq.graph import Graph, collate

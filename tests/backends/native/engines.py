@@ -2,14 +2,19 @@
 
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from tiny import forcefield
 
 from gaq.backends.native.engine import NativeEngine, NativeForceField
 from gaq.backends.native.errors import NoSuchInstructionSet
+from gaq.dynamics.state import Bath
+from gaq.dynamics.steppers import EngineStepper
+from gaq.dynamics.surface import PotentialSurface
 from gaq.forcefield import ForceField
 from gaq.graph import Prediction
+from gaq.structure import Structure
 
 SETS = ("scalar", "avx2", "avx512")
 LOWERED = ("fp32", "w4", "w4a16", "w4a8", "w8a8")  # the recipes that the engine computes
@@ -26,6 +31,12 @@ def on_engine(field: ForceField, isa: str | None = None, threads: int = 1) -> Na
         return NativeForceField(field, threads=threads, isa=isa)
     except NoSuchInstructionSet as missing:
         pytest.skip(str(missing))
+
+
+def stepper(field: NativeForceField, structure: Structure, masses: np.ndarray, bath: Bath, replicas: int = 1
+            ) -> EngineStepper:
+    """The engine's own loop for one structure, or replicas of it side by side."""
+    return EngineStepper(PotentialSurface(field, structure, replicas=replicas), np.tile(masses, replicas), bath)
 
 
 def engine_of(field: NativeForceField) -> NativeEngine:

@@ -61,3 +61,26 @@ def test_a_start_outside_of_the_training_data_is_told_and_counted(model, frames,
     assert run.exit_code == 0, run.output
     assert run.stderr.count("warning: the structure is outside of the model's training data") == 1
     assert "outside of the training data: 3 of" in run.stdout or "outside of the training data: 4 of" in run.stdout
+
+
+def test_a_structure_is_relaxed_and_what_is_not_converged_fails(model, frames, tmp_path):
+    out = tmp_path / "r.extxyz"
+    relax = ("relax", model, frames, "--out", out)
+    done = invoke(*relax, "--fmax", 5, "--steps", 300)
+    assert done.exit_code == 0, done.output
+    assert "largest force" in done.stdout
+    assert np.isfinite(ase.io.read(out).positions).all()
+    assert "--overwrite" in one_error(invoke(*relax))
+    line = one_error(invoke(*relax, "--overwrite", "--fmax", 1e-9, "--steps", 2))
+    assert "not converged" in line
+    assert "--steps" in line
+    assert "did you mean 'fire'" in one_error(invoke(*relax, "--overwrite", "--optimizer", "fir"), 2)
+    assert "--fmax must be" in one_error(invoke(*relax, "--overwrite", "--fmax", 0))
+    assert "unless the cell relaxes (--cell)" in one_error(invoke(*relax, "--overwrite", "--pressure", 1))
+    assert "periodicity in all three directions" in one_error(invoke(*relax, "--overwrite", "--cell"))
+
+
+def test_npt_needs_a_cell(model, frames, tmp_path):
+    line = one_error(invoke("md", model, frames, "--ensemble", "npt", "--out", tmp_path / "t.extxyz"))
+    assert "periodicity in all three directions" in line
+    assert not (tmp_path / "t.extxyz").exists()

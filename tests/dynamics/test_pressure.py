@@ -22,34 +22,29 @@ def argon(count: int = 3, edge: float = 4.2) -> Structure:
 
 
 def test_energy_of_atoms_and_barostat_is_conserved_to_second_order() -> None:
-    spread = []
+    drifts = []
     for timestep in (8.0, 4.0):
         run = run_md(LennardJones(), argon(), steps=round(800 / timestep), every=round(8 / timestep), temperature_K=60.0,
                      **ARGON | {"timestep_fs": timestep, "pressure_bar": 500.0})
         assert run.drift is not None
-        spread.append(abs(run.drift.slope_meV_atom_ps) + 1e-6)
-        exchanged = 1000 * run.total_energy.std() / len(run.final)
         assert run.volume is not None
-        assert run.volume.std() > 1.0
-    assert exchanged > 0.1  # meV/atom: the atoms do exchange energy with the bath
-    assert spread[1] < 0.1
-    assert spread[1] < spread[0] or max(spread) < 1e-3
+        drifts.append(run.drift.slope_meV_atom_ps)
+        assert 1000 * run.total_energy.std() / len(run.final) > 0.3  # meV/atom: atoms and bath do exchange energy
+        assert run.volume.std() > 100.0
+    assert abs(drifts[0]) < 0.02
+    assert drifts[0] / drifts[1] == pytest.approx(4.0, rel=0.3)
 
 
-@pytest.mark.slow
-def test_pressure_temperature_and_volume_are_those_of_the_ensemble() -> None:
-    """A dilute gas fills what pV = NkT gives it, but for the second virial coefficient; the volume scatters by V/√N."""
+def test_temperature_and_volume_are_those_of_the_ensemble() -> None:
+    """A dilute gas fills what pV = NkT gives it, and 7 % more as its atoms repel each other; the volume scatters by V/√N."""
     pressure, temperature = 100.0, 400.0
     ideal = 27 * units.kB * temperature / (pressure * units.bar)
-    gas = argon(edge=(ideal / 27) ** (1 / 3))
-    weak = LennardJones(epsilon=0.003, sigma=3.0)
-    run = run_md(weak, gas, steps=20000, every=20, temperature_K=temperature, pressure_bar=pressure, seed=1,
-                 **ARGON | {"timestep_fs": 5.0, "friction_per_ps": 20.0})
-    settled = slice(len(run.time_ps) // 10, None)
+    run = run_md(LennardJones(epsilon=0.003), argon(edge=(ideal / 27) ** (1 / 3)), steps=3000, every=10, seed=1,
+                 temperature_K=temperature, pressure_bar=pressure, **ARGON | {"timestep_fs": 5.0, "friction_per_ps": 20.0})
     assert run.volume is not None
-    assert run.temperature[settled].mean() == pytest.approx(temperature, rel=0.03)
-    assert run.volume[settled].mean() == pytest.approx(ideal, rel=0.1)
-    assert run.volume[settled].std() / ideal == pytest.approx(27**-0.5, rel=0.35)
+    assert run.temperature.mean() == pytest.approx(temperature, rel=0.03)
+    assert run.volume[30:].mean() == pytest.approx(1.07 * ideal, rel=0.2)
+    assert run.volume[30:].std() / ideal == pytest.approx(27**-0.5, rel=0.5)
 
 
 def test_a_run_in_pieces_equals_one_run(tmp_path) -> None:

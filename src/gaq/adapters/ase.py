@@ -43,10 +43,12 @@ class GaqCalculator(Calculator):
 
     def __init__(self, potential: Potential) -> None:
         super().__init__()
+        self.use_cache = False  # of ASE, which would copy the atoms once more
         self.potential = potential
         self.extrapolation = Extrapolation(potential)
         self._surface: PotentialSurface | None = None
         self._kind: tuple[Any, ...] = ()  # species, periodicity, charge and spin that the surface is of
+        self._charged = (0.0, 0.0)  # charge and spin of the last calculation; ASE does not look at those in `atoms.info`
 
     @property
     def backend(self) -> str:
@@ -64,7 +66,7 @@ class GaqCalculator(Calculator):
             changes.append("cell")
         if not np.array_equal(known.pbc, atoms.pbc):
             changes.append("pbc")
-        if charge_and_spin(known) != charge_and_spin(atoms):
+        if self._charged != charge_and_spin(atoms):
             changes.append("initial_charges")
         return changes
 
@@ -75,10 +77,10 @@ class GaqCalculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Predict `properties` of `atoms`, and all others that come with them for free."""
-        if atoms is not None and (self.atoms is None or self.check_state(atoms)):
-            self.atoms = atoms.copy()
+        if atoms is not None:
+            self.atoms, self._charged = atoms.copy(), charge_and_spin(atoms)
         current = self.atoms
-        assert current is not None  # ASE hands the atoms over before
+        assert current is not None  # ASE hands atoms over, or did
         wants_stress = "stress" in properties
         if wants_stress and not current.pbc.all():
             raise UndefinedStress("stress needs periodicity in all three directions, and pbc is "
@@ -94,7 +96,7 @@ class GaqCalculator(Calculator):
 
     def _surface_of(self, atoms: Atoms) -> PotentialSurface:
         """Return the surface of the last structure, or that of another one."""
-        kind = (atoms.numbers.tobytes(), tuple(atoms.pbc.tolist()), charge_and_spin(atoms))
+        kind = (atoms.numbers.tobytes(), tuple(atoms.pbc.tolist()), self._charged)
         if self._surface is None or kind != self._kind:
             self._surface = PotentialSurface(self.potential, geometry_of(atoms), extrapolation=self.extrapolation)
             self._kind = kind

@@ -13,9 +13,7 @@ from pathlib import Path
 import torch
 
 import gaq
-from gaq.quant.direction import ComponentDirection
-from gaq.quant.magnitude import LinearMagnitude
-from gaq.quant.vectors import MDDQ, Components
+from gaq.quant.vector_formats import MDDQ, ComponentDirection, Components, LinearMagnitude
 from gaq.recipe import RECIPES, Change, Recipe
 from gaq.training import load_config, train
 

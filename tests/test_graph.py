@@ -10,7 +10,7 @@ from toys import molecule
 
 from gaq.errors import StructureError
 from gaq.graph import Graph, build_graph, collate
-from gaq.so3 import random_rotations
+from gaq.rotations import random_rotations
 from gaq.structure import Structure
 
 

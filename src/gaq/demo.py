@@ -20,7 +20,7 @@ from gaq.report.page import write_page
 from gaq.structure import Structure
 from gaq.training import DataConfig, Optimization, TrainConfig, quantize, train
 from gaq.training.checkpoint import Progress
-from gaq.training.config import LOW_BIT, ModelShape
+from gaq.training.config import LOW_BIT
 
 SHIPPED = "ethanol-gfn2-fp32.safetensors"
 SEED = 2026  # not the seed of the shipped model's training frames
@@ -122,7 +122,7 @@ def _shipped() -> ForceField:
 
 def _trained(frames: Frames, out: Path, budget: Budget, stage: Stage) -> ForceField:
     config = TrainConfig(
-        data=DataConfig(train=[frames.source]), model=ModelShape(vectors=16, layers=2), out=str(out / "run-fp32"),
+        data=DataConfig(train=[frames.source]), model={"vectors": 16, "layers": 2}, out=str(out / "run-fp32"),
         optimization=Optimization(minutes=budget.float_minutes, batch_size=10, seed=SEED))
     with stage(f"training the FP32 model for {budget.float_minutes:g} minutes") as advance:
         return train(config, watch=lambda p: advance(p.step, p.steps, _note(p)))

@@ -30,8 +30,7 @@ from gaq.nn.quantized import (
     QuantizedLinear,
     QuantizedVectors,
 )
-from gaq.quant.direction import FibonacciCodebook
-from gaq.quant.vectors import MDDQ, Components
+from gaq.quant.vector_formats import MDDQ, Components, FibonacciCodebook
 from gaq.recipe import RECIPES, Recipe, Rule
 
 

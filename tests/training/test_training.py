@@ -20,7 +20,7 @@ from gaq.graph import Graph, collate
 from gaq.metrics.accuracy import accuracy
 from gaq.nn.quantized import ProtectedInputCodes, QuantizedVectors
 from gaq.recipe import RECIPES, Schedule
-from gaq.so3 import random_rotations
+from gaq.rotations import random_rotations
 from gaq.training import TrainConfig, quantize, train
 from gaq.training.batches import Batch, Batches, fit_offsets, force_scale
 from gaq.training.checkpoint import Progress

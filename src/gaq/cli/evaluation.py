@@ -64,14 +64,14 @@ def evaluate(
     if frames is not None:
         reference = reference.take(frames, seed)
     names = _names(models)
-    computing = [forcefield if dtype == "float32" else forcefield.to(dtype=torch.float64) for forcefield in stored]
+    computing = [forcefield if dtype == "float32" else forcefield.on("torch", device=device, dtype=dtype) for forcefield in stored]
     with stages("evaluating") as told:
         results = measure(list(zip(names, computing, models, strict=True)), reference, rotations=rotations,
                           lee_frames=lee_frames, batch_size=batch_size, seed=seed, title=title, backend=backend,
                           progress=told)
     results["hardware"]["device"] = device
     if dtype != "float32":
-        _take_sizes(results, stored, f"Models were evaluated in {dtype}; sizes are those of the files.")
+        results["notes"].append(f"Models were evaluated in {dtype}; sizes are those of the files.")
     computed = "; ".join(f"{found['name']}: {found['backend']}" for found in results["models"])
     show(comparison_table([results]), f"computed by {computed}", *results["notes"])
     if check_forces:
@@ -109,14 +109,6 @@ def _names(paths: list[Path]) -> list[str]:
     """Return short names that tell the models apart: of the file, or of its folder where that says more."""
     short = [options.short_name(path) for path in paths]
     return [str(path) if short.count(name) > 1 else name for name, path in zip(short, paths, strict=True)]
-
-
-def _take_sizes(results: dict[str, Any], stored: "list[ForceField]", note: str) -> None:
-    """Give each entry the sizes of its file, whatever precision was computed in."""
-    results["notes"].append(note)
-    for entry, forcefield in zip(results["models"], stored, strict=True):
-        sizes = forcefield.stored_bytes()
-        entry |= {"stored_bytes": sum(sizes.values()), "stored_by_tensor": sizes}
 
 
 def _differences(names: list[str], forcefields: "list[ForceField]", frames: "Frames") -> "Table":

@@ -61,13 +61,13 @@ def md(
         raise ConfigError(f"--out and --json are one file, {file}, and the energies would replace the trajectory; give two")
     options.check_outputs([file], overwrite, [model, structure], own=resume and out.exists())
     options.use_threads(threads)
-    forcefield = options.load_model(model, device)
+    forcefield = _computing(model, device, backend)
     start = start_of(structure)
     if ensemble == "nve":
         _warn(forcefield.provenance.get("audit"))
     with (meter(f"{ensemble.upper()} with {forcefield.recipe.name}", steps_of(timestep), "starting") as told, _said(),
           _in_options()):
-        result = run_md(forcefield.on(backend), start, ensemble=ensemble, temperature_K=temperature, pressure_bar=pressure,
+        result = run_md(forcefield, start, ensemble=ensemble, temperature_K=temperature, pressure_bar=pressure,
                         friction_per_ps=friction, timestep_fs=timestep, steps=steps, every=every, out=out, seed=seed,
                         resume=resume, progress=told)
     _summary(result)
@@ -100,10 +100,10 @@ def relax(
 
     options.check_outputs([out], overwrite, [model, structure])
     options.use_threads(threads)
-    forcefield = options.load_model(model, device)
+    forcefield = _computing(model, device, backend)
     with (meter(f"relaxing with {forcefield.recipe.name}", Unit("steps", "it/s"), "starting") as told, _said(),
           _in_options()):
-        found = relaxed(forcefield.on(backend), structure, fmax=fmax, steps=steps, cell=cell, pressure_bar=pressure,
+        found = relaxed(forcefield, structure, fmax=fmax, steps=steps, cell=cell, pressure_bar=pressure,
                         optimizer=optimizer, out=out, overwrite=overwrite, progress=told)
     show(f"{found.steps} steps; energy {found.energies[0]:.6f} -> {found.energies[-1]:.6f} eV, largest force "
          f"{found.largest_force:.3g} eV/Å")
@@ -113,6 +113,11 @@ def relax(
         raise GaqError(f"not converged: the largest force is {found.largest_force:.3g} eV/Å after {found.steps} steps, and "
                        f"--fmax is {fmax:g}; go on from {out} with more --steps, or take a larger --fmax: codes of 8 bits "
                        "leave forces of some 0.01 eV/Å")
+
+
+def _computing(model: Path, device: str, backend: str) -> "ForceField":
+    forcefield = options.load_model(model, device)
+    return forcefield.on(backend) if device == "cpu" else forcefield
 
 
 def _as_json(result: "MDResult", model: Path, forcefield: "ForceField") -> dict[str, Any]:

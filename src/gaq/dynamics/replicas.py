@@ -93,6 +93,7 @@ def simulate_replicas(
         ("picoseconds", picoseconds, "a positive number, such as 20", 0 < picoseconds < np.inf),
         ("timestep_fs", timestep_fs, "a positive number of femtoseconds, such as 0.5", 0 < timestep_fs < np.inf),
         ("temperature_K", temperature_K, "zero or a positive number of kelvin", 0 <= temperature_K < np.inf))
+    potential = getattr(potential, "potential", potential)  # of a force field
     free = replace(structure, fixed=None, momenta=None)
     within = getattr(potential, "engine", None) is not None
     every = SAMPLED if within else 1

@@ -16,7 +16,7 @@ from gaq.data import load_frames
 from gaq.data.structures import SPACING, WATER, structure_from, waters
 from gaq.forcefield import ForceField, load
 from gaq.graph import Graph, build_graph, collate
-from gaq.quant.vectors import MDDQ, Components
+from gaq.quant.vector_formats import MDDQ, Components
 from gaq.recipe import RECIPES
 from gaq.structure import Structure
 

@@ -14,7 +14,7 @@ from gaq.compress.swap import freeze, prepare
 from gaq.forcefield import ForceField
 from gaq.graph import build_graph, collate
 from gaq.recipe import RECIPES
-from gaq.so3 import random_rotations
+from gaq.rotations import random_rotations
 from gaq.structure import Structure
 
 ROTATIONS = random_rotations(12, torch.Generator().manual_seed(3))

@@ -15,7 +15,7 @@ from gaq.dynamics.state import Bath
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField
 from gaq.graph import Graph
-from gaq.quant.vectors import Components
+from gaq.quant.vector_formats import Components
 from gaq.recipe import RECIPES
 
 

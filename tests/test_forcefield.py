@@ -21,8 +21,9 @@ from gaq.compress.swap import freeze, prepare
 from gaq.errors import GaqError, ModelFileError, OutputError, SpeciesError, StructureError
 from gaq.forcefield import FORMAT_VERSION, ForceField, load
 from gaq.graph import build_graph
-from gaq.models.transformer.network import ModelConfig, Transformer
-from gaq.recipe import RECIPES
+from gaq.models.transformer.config import ModelConfig
+from gaq.models.transformer.network import Transformer
+from gaq.models.transformer.recipes import RECIPES
 from gaq.structure import Structure
 
 

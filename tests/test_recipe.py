@@ -8,12 +8,15 @@ from tiny import SHAPES, float_model
 
 from gaq.compress.swap import leaves
 from gaq.errors import ConfigError
-from gaq.recipe import RECIPES, ROLES, Recipe, Rule, Schedule, load_recipe, save_recipe
+from gaq.models import load_recipe
+from gaq.models.transformer.recipes import RECIPES
+from gaq.models.transformer.schema import ROLES
+from gaq.recipe import Recipe, Rule, Schedule, save_recipe
 
 
 def test_roles_are_those_of_the_models_leaves() -> None:
     for shape in SHAPES:
-        assert {leaf.role for _, leaf in leaves(float_model(shape))} == set(ROLES)
+        assert {leaf.leaf.role for _, leaf in leaves(float_model(shape))} == set(ROLES)
 
 
 @pytest.mark.parametrize("name", RECIPES)

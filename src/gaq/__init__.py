@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "gaq.assess.allocate": ("Budget", "allocate"), "gaq.assess.audit": ("audit",), "gaq.assess.evaluate": ("evaluate",),
     "gaq.assess.sensitivity": ("sensitivity",), "gaq.bench": ("compare",), "gaq.data": ("Frames", "KeyMap", "load_frames"),
-    "gaq.errors": ("GaqError",), "gaq.forcefield": ("ForceField", "load"), "gaq.graph": ("Graph", "Potential", "Prediction"),
+    "gaq.errors": ("GaqError",), "gaq.forcefield": ("ForceField", "load"),
+    "gaq.graph": ("Graph", "Potential", "Prediction"),
     "gaq.metrics.equivariance": ("local_equivariance_error",), "gaq.models": ("load_recipe",),
     "gaq.recipe": ("Recipe", "Rule", "save_recipe"), "gaq.relaxation": ("relax",), "gaq.simulation": ("run_md",),
     "gaq.structure": ("Structure",),
     "gaq.training.config": ("Optimization", "TrainConfig", "load_config"), "gaq.training.fit": ("quantize", "train")}
 
-__all__ = ["Budget", "ForceField", "Frames", "GaqError", "Graph", "KeyMap", "Optimization", "Potential", "Prediction", "Recipe",
-           "Rule", "Structure", "TrainConfig", "allocate", "audit", "compare", "evaluate", "load", "load_config",
+__all__ = ["Budget", "ForceField", "Frames", "GaqError", "Graph", "KeyMap", "Optimization", "Potential", "Prediction",
+           "Recipe", "Rule", "Structure", "TrainConfig", "allocate", "audit", "compare", "evaluate", "load", "load_config",
            "load_frames", "load_recipe", "local_equivariance_error", "quantize", "relax", "run_md", "save_recipe",
            "sensitivity", "train"]
 

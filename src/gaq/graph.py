@@ -109,7 +109,7 @@ class Potential(Protocol):
         cutoff: Å.
         backend: what computes, e.g. "engine (avx512)" or "torch".
         sha256: digest of what computes.
-        nearest: how near training saw two atoms by their atomic numbers, Å, shape (largest + 1, largest + 1); None if unknown.
+        nearest: how near training saw two atoms by their atomic numbers Z, Å, shape (Z + 1, Z + 1); None if unknown.
     """
 
     @property

@@ -29,4 +29,5 @@ def extras() -> Iterator[None]:
         if package not in NEEDED:
             raise
         what, extra = NEEDED[package]
-        raise PackageMissing(f"{what} the package {package}, which is not installed; run: pip install 'gaq[{extra}]'") from error
+        advice = f"pip install 'gaq[{extra}]'"
+        raise PackageMissing(f"{what} the package {package}, which is not installed; run: {advice}") from error

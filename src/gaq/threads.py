@@ -10,7 +10,7 @@ MOST_THREADS = 256
 
 
 def usual_threads() -> int:
-    """Return how many threads share out work where nothing else is said: PyTorch's number, OMP_NUM_THREADS, or all cores."""
+    """Return how many threads share out work where nobody says: PyTorch's number, OMP_NUM_THREADS, or all cores."""
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_num_threads"):
         return min(int(torch.get_num_threads()), MOST_THREADS)

@@ -27,8 +27,8 @@ from tiny import (
 from gaq.compress.swap import freeze, prepare
 from gaq.forcefield import ForceField
 from gaq.graph import Graph, collate
+from gaq.models.transformer.recipes import RECIPES
 from gaq.quant.vector_formats import MDDQ, Components, FibonacciCodebook, IcosahedralCodebook, KMeansCodebook, OctahedralMap
-from gaq.recipe import RECIPES
 from gaq.rotations import axis_rotation, random_rotations
 from gaq.structure import Structure
 

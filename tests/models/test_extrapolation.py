@@ -10,7 +10,6 @@ from tiny import CUTOFF, SPECIES, cluster, crystal, float_model
 from gaq.errors import ModelFileError, SpeciesError
 from gaq.forcefield import ForceField
 from gaq.graph import build_graph
-from gaq.nn.distances import shortest_distances
 from gaq.models.transformer.extrapolation import (
     FAR,
     UNKNOWN,
@@ -21,7 +20,8 @@ from gaq.models.transformer.extrapolation import (
     repulsion,
     seen_distances,
 )
-from gaq.recipe import RECIPES
+from gaq.models.transformer.recipes import RECIPES
+from gaq.nn.distances import shortest_distances
 from gaq.structure import Structure
 
 

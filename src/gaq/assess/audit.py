@@ -12,7 +12,6 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import torch
 
 from gaq.data import Frames, check_frames
 from gaq.dynamics.replicas import Replicas, simulate_replicas

@@ -1,6 +1,5 @@
 """Force fields and reference frames in, the content of `results.json` out."""
 
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
@@ -16,6 +14,7 @@ from gaq.data import Frames, check_frames
 from gaq.errors import ConfigError, DataError
 from gaq.files import sha256
 from gaq.forcefield import ForceField
+from gaq.machine import hardware
 from gaq.metrics.accuracy import MEV, Accuracy, accuracy
 from gaq.metrics.batches import Counted, Told, single_graphs, unlabelled, untold
 from gaq.metrics.equivariance import equivariance_map, lee_by_quantizer, local_equivariance_error
@@ -84,11 +83,6 @@ def evaluate(
     }
 
 
-def hardware() -> dict[str, Any]:
-    """Return processor, threads and torch version, as `results.json` names them."""
-    return {"cpu": _cpu_name(), "threads": torch.get_num_threads(), "torch": str(torch.__version__), "device": "cpu"}
-
-
 def _check(names: list[str], frames: Frames, counts: dict[str, int]) -> None:
     if not names:
         raise ConfigError("models needs at least one force field to evaluate; none was given")
@@ -148,7 +142,7 @@ class _Measuring:
         """Return what the report shows of this model."""
         predict = Counted(self.forcefield, self._tell)
         self._begin("range")
-        entry = {"backend": self.forcefield.backend, "saturation": self._saturation()}
+        entry: dict[str, Any] = {"backend": self.forcefield.backend, "saturation": self._saturation()}
         self._begin("accuracy")
         entry |= _accuracy_part(accuracy(predict, self.frames, batch_size=self.batch_size, seed=self.seed))
         entry |= _stress_part(stress_accuracy(self.forcefield, self.frames, batch_size=self.batch_size))
@@ -205,12 +199,3 @@ def _stress_part(errors: StressAccuracy | None) -> dict[str, Any]:
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:
     return [round(value, DECIMALS) for value in values.tolist()]
-
-
-def _cpu_name() -> str:
-    listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        for line in listing.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

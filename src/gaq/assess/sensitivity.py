@@ -270,7 +270,8 @@ class Bench:
         ratio = (fluctuation / self._float_fluctuation) if fluctuation and self._float_fluctuation else None
         return replace(measures, lee_forces_meV_A=lee, nve_fluctuation_meV_atom=fluctuation, nve_fluctuation_ratio=ratio)
 
-    def _computed(self, model: StoredModel, active: Collection[str] | None = None, dtype: str = "float32") -> TorchPotential:
+    def _computed(self, model: StoredModel, active: Collection[str] | None = None,
+                  dtype: str = "float32") -> TorchPotential:
         return TorchPotential(model, self.forcefield.device, dtype, active)
 
     def _antisymmetry(self, model: StoredModel) -> float | None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
+from gaq.compress.swap import stored
 from gaq.data.structures import AZOBENZENE, structure_from
 from gaq.errors import ConfigError
 from gaq.forcefield import ForceField
 from gaq.graph import Graph, build_graph, collate
-from gaq.compress.swap import stored
 from gaq.models import network_of
 from gaq.recipe import FLOAT
 from gaq.structure import Structure

@@ -57,11 +57,11 @@ def bench(
 
     Rounds are interleaved; figures are medians.
     """
-    from gaq.assess.evaluate import hardware
     from gaq.bench import Plan, as_json, compare
     from gaq.bench.summary import summarize
     from gaq.bench.systems import LARGE, SYSTEMS
     from gaq.files import write_atomically
+    from gaq.machine import hardware
 
     chosen = SYSTEMS if systems is None else _names(systems)
     plan = Plan((*chosen, LARGE) if large and LARGE not in chosen else chosen, thread_counts(threads),

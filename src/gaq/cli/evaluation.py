@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -50,7 +50,6 @@ def evaluate(
 
     Shows errors of energies and forces, and how far rotations of the molecule change the forces (LEE; 0 is ideal).
     """
-    import torch
 
     from gaq.assess.evaluate import evaluate as measure
     from gaq.data import load_frames
@@ -64,7 +63,8 @@ def evaluate(
     if frames is not None:
         reference = reference.take(frames, seed)
     names = _names(models)
-    computing = [forcefield if dtype == "float32" else forcefield.on("torch", device=device, dtype=dtype) for forcefield in stored]
+    computing = [forcefield if dtype == "float32" else forcefield.on("torch", device=device, dtype=dtype)
+                 for forcefield in stored]
     with stages("evaluating") as told:
         results = measure(list(zip(names, computing, models, strict=True)), reference, rotations=rotations,
                           lee_frames=lee_frames, batch_size=batch_size, seed=seed, title=title, backend=backend,

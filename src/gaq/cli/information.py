@@ -2,7 +2,8 @@
 
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +14,11 @@ from gaq.cli import options
 from gaq.cli.terminal import duration, one_line, show, size
 
 if TYPE_CHECKING:
-    from torch import nn
 
     from gaq.forcefield import ForceField
+    from gaq.leaves import Leaf
     from gaq.quant.vector_formats import VectorFormat
+    from gaq.recipe import Rule
 
 FLOAT = "float"
 
@@ -37,18 +39,23 @@ def info(
 
 
 def _installation() -> dict[str, str]:
-    import torch
-
-    from gaq.assess.evaluate import hardware
     from gaq.data.download import data_folders
+    from gaq.machine import hardware, installed
 
     machine = hardware()
-    devices = ["cpu", *(f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count()))]
     return {"gaq": version("gaq"), "python": sys.version.split()[0], "torch": machine["torch"], "cpu": machine["cpu"],
-            "threads": str(machine["threads"]), "devices": ", ".join(devices),
-            "engine": _engine(), "labels": ", ".join(f"{levels} {_installed(package)}" for levels, package in
+            "threads": str(machine["threads"]), "devices": ", ".join(_devices()),
+            "engine": _engine(), "labels": ", ".join(f"{levels} {installed(package)}" for levels, package in
                                 (("gfn2-xtb and gfn1-xtb: tblite", "tblite"), ("pyscf-pbe: pyscf", "pyscf"))),
             "data folders": ", ".join(str(folder) for folder in data_folders())}
+
+
+def _devices() -> list[str]:
+    if find_spec("torch") is None:
+        return ["cpu"]
+    import torch
+
+    return ["cpu", *(f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count()))]
 
 
 def _engine() -> str:
@@ -63,13 +70,6 @@ def _engine() -> str:
     return f"{found.path}, instruction set {os.environ.get('GAQ_ISA') or found.best_isa}"
 
 
-def _installed(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "(not installed)"
-
-
 def _identity(forcefield: "ForceField", path: Path) -> dict[str, str]:
     from ase.data import chemical_symbols
 
@@ -81,9 +81,7 @@ def _identity(forcefield: "ForceField", path: Path) -> dict[str, str]:
     return {
         "file": f"{path}, {size(path.stat().st_size)}", "sha256": sha256(path),
         "species": " ".join(chemical_symbols[z] for z in c.species), "cutoff": f"{c.cutoff:g} Å",
-        "model": f"{c.layers} layers, {c.scalars} scalar channels, {c.vectors} vector channels for each degree up to "
-                 f"{c.max_degree}, {c.heads} heads, {c.attention} attention",
-        "radial": f"{c.radial_functions} {c.basis} functions, {c.envelope} cutoff",
+        **c.described(),
         "recipe": f"{forcefield.recipe.name}: {forcefield.recipe.description}".rstrip(": "),
         "tensors": f"{size(taken)}, {taken / full:.0%} of {size(full)} in FP32",
         "audit": f"{audit.get('grade')}, {audit.get('source')}" if isinstance(audit, dict) else "none: `gaq audit --write`",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gaq.errors import ConfigError, OutputError, did_you_mean
-from gaq.optional import extras
 from gaq.files import destination, output_error
+from gaq.optional import extras
 from gaq.threads import MOST_THREADS
 
 if TYPE_CHECKING:

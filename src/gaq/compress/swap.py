@@ -24,6 +24,7 @@ from gaq.nn.quantized import (
     QuantizedLinear,
     QuantizedVectorLinear,
     QuantizedVectors,
+    Scale,
     Weight,
 )
 from gaq.nn.tensors import tensor
@@ -124,7 +125,7 @@ def _deployed(name: str, module: nn.Module, rule: Rule) -> nn.Module:
     given = {part: _empty(kind) for part, kind in leaf.tensors(name, rule).items()}
     if isinstance(leaf, VectorQuantizerLeaf):
         degrees = range(1, leaf.max_degree + 1)
-        steps = [FixedScale(given[f"scales.{degree - 1}.value"]) for degree in degrees]
+        steps: list[Scale] = [FixedScale(given[f"scales.{degree - 1}.value"]) for degree in degrees]
         return QuantizedVectors(leaf, leaf.formats(name, rule), steps, [given.get(f"points{degree}") for degree in degrees])
     weight: Weight
     if rule.weight is None:

@@ -52,8 +52,10 @@ class Sections:
             raise NotLowered(f"{name}: numbers beyond the range of float32")
 
     def weight(self, name: str, step: NDArray | None = None) -> tuple[NDArray, NDArray]:
-        """Return the codes of a leaf's weight, whole numbers in float32, and their scale; of float weights, with a scale of 1,
-        they are the values times the input's step."""
+        """Return the codes of a leaf's weight, whole numbers in float32, and their scale.
+
+        Those of a float weight are its values times the input's step, with a scale of 1.
+        """
         leaf, rule = self.leaves[name], self.rules[name]
         if rule.weight is not None and leaf.rounds(rule):
             codes = unpack(self.tensors[f"{name}.weight.packed"], IntFormat(bits=rule.weight), leaf.weight)

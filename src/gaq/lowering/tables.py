@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gaq.lowering.blob import NotLowered
 from gaq.lattice import MIN_DISTANCE
+from gaq.lowering.blob import NotLowered
 
 TOLERANCE = 3e-7  # of the interpolated values, relative to the largest one of a column
 FAINT = 1e-2  # a column below this share of the largest one is measured against that share

@@ -50,6 +50,10 @@ class Config(Shape):
 
     species: tuple[int, ...]
 
+    def described(self) -> dict[str, str]:
+        """Return what people want to know of the shape, by a name for each line."""
+        return {name: str(value) for name, value in self.model_dump(exclude={"kind", "species", "cutoff"}).items()}
+
     @field_validator("species")
     @classmethod
     def _species_ascend(cls, species: tuple[int, ...]) -> tuple[int, ...]:
@@ -106,6 +110,8 @@ class Part:
     def arithmetic(self, recipe: Recipe) -> Arithmetic:
         """Return what the engine's forward pass multiplies; adjoints, and all that edges do, are float32."""
         rule = recipe.rule_for(self.module, self.role)
-        if self.per == "edge" or self.role == "vector" or rule.weight is None or rule.weight > MOST_CODE_BITS or rule.input is None or rule.input > MOST_WHOLE_BITS:
+        if self.per == "edge" or self.role == "vector" or rule.weight is None or rule.input is None:
+            return "float32"
+        if rule.weight > MOST_CODE_BITS or rule.input > MOST_WHOLE_BITS:
             return "float32"
         return "int8" if rule.input <= MOST_CODE_BITS else "int16"

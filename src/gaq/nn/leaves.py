@@ -4,8 +4,8 @@ Each takes its shape and role from a `gaq.leaves.Leaf`; a recipe addresses it by
 tensors.
 """
 
-from collections.abc import Mapping
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,7 @@ class VectorQuantizer(nn.Module):
 
 
 LEAVES = (Linear, VectorLinear, Embedding, VectorQuantizer)
-MODULES = {LinearLeaf: Linear, VectorLinearLeaf: VectorLinear, EmbeddingLeaf: Embedding, VectorQuantizerLeaf: VectorQuantizer}
+MODULES = dict(zip((LinearLeaf, VectorLinearLeaf, EmbeddingLeaf, VectorQuantizerLeaf), LEAVES, strict=True))
 
 
 class Leaves:

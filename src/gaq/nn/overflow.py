@@ -33,7 +33,7 @@ def _check(module: nn.Module, arguments: tuple[Any, ...]) -> None:
     if isinstance(module, InputCodes):
         values = [arguments[0] / module.scale()]
     elif hasattr(module, "sensitive"):
-        values = module.sensitive(*arguments)
+        values = module.sensitive(*arguments)  # type: ignore[operator]
     else:
         values = [arguments[0] * arguments[0]]
     for value in values:

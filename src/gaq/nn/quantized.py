@@ -26,7 +26,6 @@ from gaq.quant.vectors import quantizer_of
 from gaq.so3 import degree_slices
 
 
-
 class LearnedScale(nn.Module):
     """A step size s = exp(λ) with λ learned: positive, and equally easy to move at any size."""
 

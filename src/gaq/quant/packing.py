@@ -97,7 +97,7 @@ def check_codes(data: NDArray[np.uint8], fmt: WholeNumbers, shape: tuple[int, ..
             unpack(data, fmt, shape)
             return
         if lowest.any():
-            raise ModelFileError(f"packed codes hold {fmt.qmin - 1}, below the smallest code {fmt.qmin} of {fmt!r}; the data "
-                                 "are damaged: get the file again")
+            raise ModelFileError(f"packed codes hold {fmt.qmin - 1}, below the smallest code {fmt.qmin} of {fmt!r}; the "
+                                 "data are damaged: get the file again")
     except ModelFileError as error:
         raise ModelFileError(f"{name}: {error}") from error

@@ -33,7 +33,6 @@ from gaq.training.selection import Selection, check_labels, select, split, usabl
 from gaq.training.workers import Workers
 
 
-
 def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progress: None) -> ForceField:
     """Train a float force field, from scratch or on from another, and write it to `config.out`/model.safetensors.
 

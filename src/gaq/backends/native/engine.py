@@ -86,7 +86,8 @@ class NativeEngine:
                                         for values in (graph.species, graph.centers, graph.neighbours))
         offsets = None
         if np.asarray(graph.cell).any():
-            offsets = np.ascontiguousarray(np.einsum("ev,eva->ea", np.asarray(graph.shifts), np.asarray(graph.cell)[np.asarray(graph.batch)[centers]]))
+            cells = np.asarray(graph.cell)[np.asarray(graph.batch)[centers]]
+            offsets = np.ascontiguousarray(np.einsum("ev,eva->ea", np.asarray(graph.shifts), cells))
         with self.lock:
             self.graph, self.atoms = None, 0
             self._call("gaq_engine_set_graph", len(species), species, len(centers), centers, neighbours, offsets)

@@ -90,8 +90,7 @@ class NativePotential:
     __call__ = predict
 
     def saturation(self, graphs: Iterable[Graph] = ()) -> list[tuple[str, float]]:
-        """Return, for each activation quantizer, the share of values beyond its range since the engine was made, these graphs
-        included."""
+        """Return, for each activation quantizer, the share of values beyond its range: of these graphs, and before."""
         for graph in graphs:
             self.predict(graph)
         clipped, seen = self.engine.saturation()

@@ -64,3 +64,9 @@ class ModelConfig(ModelShape, Config):
     Args:
         species: atomic numbers the model knows, ascending.
     """
+
+    def described(self) -> dict[str, str]:
+        """Return layers and channels, and the radial functions."""
+        return {"model": f"{self.layers} layers, {self.scalars} scalar channels, {self.vectors} vector channels for each "
+                         f"degree up to {self.max_degree}, {self.heads} heads, {self.attention} attention",
+                "radial": f"{self.radial_functions} {self.basis} functions, {self.envelope} cutoff"}

@@ -37,8 +37,9 @@ def _layer(c: ModelConfig, leaves: Mapping[str, Leaf], attention: str, kept: boo
     filters = f"{attention}.filters"
     contraction = leaves[f"{filters}.contraction"].products
     radial = leaves[f"{filters}.radial.first"].products + leaves[f"{filters}.radial.second"].products
+    table = TABLE_ROWS * c.width / 2
     return [
-        Part(f"{filters}.radial", "radial", "edge", radial, TABLE_ROWS * c.width / 2, (1 + again) * TABLE_ROWS * c.width / 2),
+        Part(f"{filters}.radial", "radial", "edge", radial, table, (1 + again) * table),
         Part(f"{filters}.contraction", "contraction", "edge", contraction, contraction / 2, (1 + again) * contraction / 2),
         Part(f"{attention}.messages", "", "edge", c.heads * (c.scalars + 2 * c.gates),
              3 * c.scalars + 2 * components * c.vectors, 7 * c.scalars + 4 * components * c.vectors)]

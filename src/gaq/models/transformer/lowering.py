@@ -79,8 +79,8 @@ class Emitter:
             c.scalars, c.vectors, c.max_degree, c.heads, c.layers, len(c.species), int(c.attention != "robust"),
             int(isinstance(envelope, CosineCutoff)), power, table.knots, int(made.frames), SPREADING,
             len(made.quantizers)], np.int32)
-        made.put("constants", [c.cutoff, table.start, table.bend, table.spacing, float(self.tensors["energy_scale"]), SPREAD],
-                 np.float64)
+        scale = float(self.tensors["energy_scale"])
+        made.put("constants", [c.cutoff, table.start, table.bend, table.spacing, scale, SPREAD], np.float64)
         made.put("species", list(c.species), np.int32)
         made.put("energy_offsets", self.tensors["energy_offsets"], np.float64)
         made.put("repulsion", pair_table(self.tensors["closest"], c.species, c.cutoff), np.float64)

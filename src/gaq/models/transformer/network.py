@@ -106,7 +106,7 @@ class Transformer(Network):
     @torch.no_grad()
     def shift_energies(self, energy: float) -> None:
         """Add an energy to that of every atom, eV, by the last bias."""
-        self.head.second.bias.add_(energy / float(self.energy_scale))
+        self.head.second.bias.add_(energy / float(self.energy_scale))  # type: ignore[operator, union-attr]
 
     @torch.no_grad()
     def learn_distances(self, graphs: Iterable[Graph], more: bool = False) -> None:

@@ -249,7 +249,6 @@ import numpy as np, torch
 from tiny import cluster, forcefield
 from gaq.backends.native.library import library
 from gaq.backends.native.potential import NativePotential
-from gaq.backends.native.potential import NativePotential
 
 torch.set_num_threads(2)
 plain = forcefield("robust", "w4a8")

@@ -7,17 +7,15 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian
-from tiny import cluster, crystal, float_model
+from tiny import cluster, crystal, deployed, float_model
 from toys import LennardJones, Springs, molecule
 
 from gaq.adapters.ase import GaqCalculator
 from gaq.atoms import atoms_of, structure_of
 from gaq.data import KeyMap, load_frames, write_frames
 from gaq.data.structures import structure_from
-from gaq.simulation import run_md
 from gaq.errors import DataError, StructureError
-from gaq.forcefield import ForceField
-from gaq.models.transformer.recipes import RECIPES
+from gaq.simulation import run_md
 from gaq.structure import Structure
 
 SHORT = {"steps": 12, "every": 4, "timestep_fs": 0.25}
@@ -30,7 +28,7 @@ def soft():
     """A tiny model whose forces are weak enough for a simulation of any structure, for a while."""
     model = copy.deepcopy(float_model("l1"))
     model.energy_scale.mul_(0.1)
-    return ForceField(model, RECIPES["fp32"])
+    return deployed(model)
 
 
 def mask(count: int, *fixed: int) -> np.ndarray:

@@ -42,7 +42,7 @@ def test_a_cell_relaxes_to_no_stress_or_to_the_pressure() -> None:
         found = relax(LennardJones(), crystal(), cell=True, pressure_bar=pressure, fmax=1e-5, steps=1000)
         assert found.converged
         assert found.structure.stress is not None
-        np.testing.assert_allclose(found.structure.stress, -pressure * 6.2415e-7 * np.eye(3), atol=1e-7)
+        np.testing.assert_allclose(found.structure.stress, -pressure * 6.2415e-7 * np.eye(3), atol=1e-6)
     still = relax(LennardJones(), crystal(), fmax=1e-4)
     np.testing.assert_array_equal(still.structure.cell, crystal().cell.array)
 

@@ -57,20 +57,6 @@ def test_a_pair_that_comes_straight_at_the_cutoff_is_found_in_time() -> None:
         assert skin.update(moved, np.zeros((3, 3))) is found
 
 
-def test_copies_are_searched_one_by_one() -> None:
-    structure = box()
-    skin, cell = Skin(structure, CUTOFF, replicas=2), np.array(structure.cell)
-    positions = np.tile(structure.positions, (2, 1))
-    skin.update(positions, cell)
-    first = skin.pairs
-    positions[27:] += 0.1  # a copy that moves as a whole leaves its skin, whose pairs are the same again
-    positions[30] += SKIN
-    assert skin.update(positions, cell)
-    own = first.centers < 27
-    np.testing.assert_array_equal(skin.pairs.neighbours[skin.pairs.centers < 27], first.neighbours[own])
-    np.testing.assert_array_equal(np.unique(skin.pairs.centers // 27 - skin.pairs.neighbours // 27), [0])
-
-
 def test_what_was_found_after_forgetting_depends_on_the_positions_alone() -> None:
     structure = cluster(40, spacing=1.5)
     moved, cell = structure.positions + 0.05, np.zeros((3, 3))
@@ -86,8 +72,7 @@ def test_what_was_found_after_forgetting_depends_on_the_positions_alone() -> Non
 
 def test_a_search_that_fails_leaves_the_skin_as_it_was() -> None:
     structure = box()
-    skin, cell = Skin(structure, CUTOFF, replicas=2), np.array(structure.cell)
-    positions = np.tile(structure.positions, (2, 1))
+    skin, cell, positions = Skin(structure, CUTOFF), np.array(structure.cell), structure.positions
     skin.update(positions, cell)
     for spoil in (np.nan, positions[5]):
         wrong = positions.copy()

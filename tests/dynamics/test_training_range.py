@@ -1,5 +1,6 @@
 """A calculator tells once where a structure leaves the training data of its model, and counts; a minimizer survives it."""
 
+import copy
 import re
 import warnings
 from pathlib import Path
@@ -7,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from tiny import CLOSEST, at, cluster, dimers, float_model, forcefield
+from tiny import CLOSEST, at, cluster, deployed, dimers, float_model, forcefield
 from toys import Springs, molecule
 
 from gaq.adapters.ase import GaqCalculator
 from gaq.atoms import atoms_of
-from gaq.simulation import run_md
 from gaq.errors import ExtrapolationWarning
-from gaq.forcefield import ForceField, load
-from gaq.models.transformer.recipes import RECIPES
+from gaq.forcefield import load
+from gaq.simulation import run_md
 
 FOLDER = Path(__file__).parents[2] / "models"
 
@@ -43,8 +43,9 @@ def test_the_first_structure_is_told_and_all_are_counted(backend: str) -> None:
 
 
 def test_a_pair_that_training_never_saw_is_told_wherever_it_is_in_reach() -> None:
-    field = ForceField(float_model("robust"), RECIPES["fp32"]).to()
-    field.model.closest[1, 3] = field.model.closest[3, 1] = field.cutoff
+    model = copy.deepcopy(float_model("robust"))
+    model.closest[1, 3] = model.closest[3, 1] = model.config.cutoff
+    field = deployed(model)
     atoms = near(3.0)
     atoms.calc = field.on("torch").calculator()
     with pytest.warns(ExtrapolationWarning, match="from 3.80 Å on"):

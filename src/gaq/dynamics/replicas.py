@@ -103,7 +103,7 @@ def simulate_replicas(
     for done, members in enumerate(groups):
         velocities = [thermal_velocities(free, temperature_K, np.random.default_rng([seed, k])) for k in members]
         bath = Bath(timestep_fs * units.fs, hottest=1.5 * units.kB * bound_K(temperature_K))
-        stepper = stepper_for(PotentialSurface(potential, free, cutoff=cutoff, replicas=len(members)),
+        stepper = stepper_for(PotentialSurface(potential, free, cutoff=cutoff),
                               np.tile(free.atomic_masses, len(members)), bath)
         state = stepper.start(np.tile(free.positions, (len(members), 1)), np.concatenate(velocities))
         record = _Record(free.atomic_masses, state, bound_K(temperature_K))

@@ -39,7 +39,7 @@ def stepper_for(surface: Any, masses: Array, bath: Bath) -> Stepper:
     """Return the engine's loop where `surface` has an engine, or an integrator.
 
     Args:
-        surface: gives the forces; of one structure, or of replicas of it side by side.
+        surface: gives the forces; of one structure, or (without an engine) of copies side by side.
         masses: amu, shape (R N,); infinite for an atom that stays where it is, whose velocity must be 0.
         bath: how to step.
     """
@@ -81,8 +81,7 @@ class EngineStepper:
     def __init__(self, surface: PotentialSurface, masses: Array, bath: Bath) -> None:
         self.surface, self.bath = surface, bath
         self.masses = np.ascontiguousarray(masses, dtype=np.float64)
-        replicas = surface.skin.replicas
-        self.batch = np.repeat(np.arange(replicas, dtype=np.int32), len(masses) // replicas)
+        self.batch = np.zeros(len(masses), dtype=np.int32)  # all atoms are of one structure
 
     def start(self, positions: Array, velocities: Array, step: int = 0) -> State:
         """Return the state at these positions and velocities."""
@@ -112,7 +111,7 @@ class EngineStepper:
             self.surface.give_pairs(state.positions, state.cell)
             assert skin.reference is not None  # the pairs were found
             try:
-                engine.advance(bath, goal - state.step, self.masses, self.batch, skin.replicas, skin.reference, state)
+                engine.advance(bath, goal - state.step, self.masses, self.batch, 1, skin.reference, state)
             finally:
                 state.step = int(bath.step)
             if too_hot(state, self.bath):

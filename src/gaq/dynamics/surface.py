@@ -1,6 +1,5 @@
 """The potential energy surface of one structure: energies and forces where its atoms are, at the price of the model alone."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -11,9 +10,8 @@ from numpy.typing import NDArray
 from gaq.atoms import atoms_of
 from gaq.dynamics.extrapolation import Extrapolation
 from gaq.dynamics.skin import Skin
-from gaq.errors import ConfigError, GaqError, StructureError
-from gaq.graph import Graph, Prediction, build_graph, check_finite, check_graph, collate, volumes
-from gaq.lattice import MIN_DISTANCE
+from gaq.errors import ConfigError, GaqError
+from gaq.graph import Graph, Prediction, build_graph, check_finite, check_graph, collate, summed, volumes
 from gaq.structure import Structure
 from gaq.threads import Lock
 
@@ -45,38 +43,36 @@ class Surface(Protocol):
 
 
 class PotentialSurface:
-    """The surface that a `Potential` gives a structure, or copies of it side by side; pairs are kept in a Verlet skin.
+    """The surface that a `Potential` gives a structure, or copies of it side by side.
 
     A potential may have an `engine`, an object with `set_graph`, `compute`, `advance` and `saturation` as of
-    `gaq.backends.native.engine.NativeEngine`: it is given pairs once, and then positions only. Any other potential, or
-    function of a graph, sees the graph that `build_graph` would give.
+    `gaq.backends.native.engine.NativeEngine`: it is given the pairs within a Verlet skin once, and then positions only. Any
+    other potential, or function of a graph, sees the graph of the moment.
 
     Args:
         potential: what predicts.
         structure: species, cell, charge and spin.
         cutoff: Å; needed where `potential` is a plain function.
-        replicas: R, copies that differ in their positions.
         extrapolation: is shown every prediction.
 
     Raises:
         StructureError, SpeciesError: a structure that the potential cannot take.
     """
 
-    def __init__(self, potential: Any, structure: Structure, *, cutoff: float | None = None, replicas: int = 1,
+    def __init__(self, potential: Any, structure: Structure, *, cutoff: float | None = None,
                  extrapolation: Extrapolation | None = None) -> None:
         self.engine = getattr(potential, "engine", None)
         self.backend = getattr(potential, "backend", type(potential).__name__)
         self.extrapolation = extrapolation
-        self.skin = Skin(structure, potential.cutoff if cutoff is None else cutoff, replicas)
-        self._predict: Callable[..., Prediction] = getattr(potential, "predict", potential)
-        bare = replace(structure, energy=None, forces=None, stress=None, weight=1.0)
-        graph = potential.graph(bare) if hasattr(potential, "graph") else build_graph(bare, self.skin.cutoff)
-        check_graph(graph, getattr(potential, "species", np.unique(structure.species)))
-        self._blank = collate([graph] * replicas)
-        self._graph = self._blank
+        self.skin = Skin(structure, potential.cutoff if cutoff is None else cutoff)
+        self._potential = potential
+        self._structure = replace(structure, energy=None, forces=None, stress=None, weight=1.0)
+        self._graph = self._graph_of(self._structure)
+        check_graph(self._graph, getattr(potential, "species", np.unique(structure.species)))
         self._token: object = object()  # of the graph that the engine was given
-        self.cell = self.skin.cell
         self._lock = Lock() if self.engine is None else self.engine.lock
+        assert structure.cell is not None  # filled by Structure.__post_init__
+        self.cell: Array = structure.cell
 
     def __call__(self, positions: Array, cell: Array | None = None, stress: bool = False) -> Prediction:
         """Return the prediction at `positions`.
@@ -86,11 +82,9 @@ class PotentialSurface:
             GaqError: a prediction that is not finite.
         """
         with self._lock:
-            cell = self.cell if cell is None else cell
             compute = self._by_graph if self.engine is None else self._by_engine
-            prediction = check_finite(compute(positions, cell, stress))
-            if self.extrapolation is not None:
-                self.extrapolation.look(self._graph, positions)
+            prediction = check_finite(compute(positions, self.cell if cell is None else cell, stress))
+            self.look(positions)
             return prediction
 
     def forget(self) -> None:
@@ -98,58 +92,38 @@ class PotentialSurface:
         self.skin.forget()
 
     def look(self, positions: Array) -> None:
-        """Show positions that something else computed."""
+        """Show `extrapolation` positions of which the pairs are known."""
         if self.extrapolation is not None:
-            with self._lock:
-                self.extrapolation.look(self._graph, positions)
+            self.extrapolation.look(self._graph, positions)
 
     def give_pairs(self, positions: Array, cell: Array) -> None:
         """Let the engine have all pairs that may be within the cutoff; whoever calls holds its lock until they are used."""
-        if self._update(positions, cell) or self.engine.graph is not self._token:
-            self._token = self.engine.set_graph(self._graph)
-
-    def _update(self, positions: Array, cell: Array) -> bool:
-        """Bring the pairs and the cell up to date, and return whether either changed."""
         found, strained = self.skin.update(positions, cell), not np.array_equal(cell, self.cell)
         if found:
             pairs = self.skin.pairs
             self._graph = replace(self._graph, centers=pairs.centers, neighbours=pairs.neighbours, shifts=pairs.shifts)
         if strained:
-            periodic = np.array(self.skin.structure.pbc)[:, None]
-            self._graph = replace(self._graph, cell=np.tile(np.where(periodic, cell, 0.0), (self.skin.replicas, 1, 1)))
+            self._graph = replace(self._graph, cell=np.where(np.array(self._structure.pbc)[:, None], cell, 0.0)[None])
             self.cell = cell.copy()
-        return found or strained
+        if found or strained or self.engine.graph is not self._token:
+            self._token = self.engine.set_graph(self._graph)
 
     def _by_engine(self, positions: Array, cell: Array, stress: bool) -> Prediction:
         self.give_pairs(positions, cell)
-        volume = volumes(self._graph) if stress else None
-        energies, forces, virials = self.engine.compute(positions, virial=stress)
-        replicas = self.skin.replicas
-        energy = np.bincount(self._graph.batch, energies, replicas)
-        tensor = None
-        if virials is not None and volume is not None:
-            total = virials.reshape(replicas, -1, 3, 3).sum(1)
-            tensor = 0.5 * (total + np.swapaxes(total, 1, 2)) / volume[:, None, None]
-        return Prediction(energy, forces, energies, tensor)
+        if stress:
+            volumes(self._graph)
+        return summed(self._graph, *self.engine.compute(positions, virial=stress))
 
     def _by_graph(self, positions: Array, cell: Array, stress: bool) -> Prediction:
-        self._update(positions, cell)
-        graph = self._within(replace(self._graph, positions=positions))
-        return self._predict(graph, stress=True) if stress else self._predict(graph)
+        places = positions.reshape(-1, len(self._structure), 3)
+        self._graph = collate([self._graph_of(replace(self._structure, positions=x, cell=cell)) for x in places])
+        self.cell = cell
+        predict = getattr(self._potential, "predict", self._potential)
+        return predict(self._graph, stress=True) if stress else predict(self._graph)
 
-    def _within(self, graph: Graph) -> Graph:
-        """Return the graph without the edges beyond the cutoff."""
-        i, j = graph.centers, graph.neighbours
-        vectors = graph.positions[j] - graph.positions[i]
-        if any(self.skin.structure.pbc):
-            vectors += graph.shifts @ graph.cell[0]
-        distances = np.linalg.norm(vectors, axis=1)
-        if len(distances) and distances.min() < MIN_DISTANCE:
-            worst = int(distances.argmin())
-            raise StructureError(f"atoms {i[worst]} and {j[worst]} are at one place ({distances[worst]:.3g} Å apart, at least "
-                                 f"{MIN_DISTANCE} Å needed)")
-        near = distances <= self.skin.cutoff
-        return replace(graph, centers=i[near], neighbours=j[near], shifts=graph.shifts[near])
+    def _graph_of(self, structure: Structure) -> Graph:
+        own = getattr(self._potential, "graph", None)
+        return build_graph(structure, self.skin.cutoff) if own is None else own(structure)
 
 
 class CalculatorSurface:

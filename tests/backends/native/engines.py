@@ -29,15 +29,14 @@ def native(shape: str, recipe: str, isa: str | None = None, threads: int = 1) ->
 
 def on_engine(field: ForceField, isa: str | None = None, threads: int = 1) -> NativePotential:
     try:
-        return NativePotential(field, threads=threads, isa=isa)
+        return NativePotential(field.stored, threads=threads, isa=isa)
     except NoSuchInstructionSet as missing:
         pytest.skip(str(missing))
 
 
-def stepper(field: NativePotential, structure: Structure, masses: np.ndarray, bath: Bath, replicas: int = 1
-            ) -> EngineStepper:
-    """The engine's own loop for one structure, or replicas of it side by side."""
-    return EngineStepper(PotentialSurface(field, structure, replicas=replicas), np.tile(masses, replicas), bath)
+def stepper(field: NativePotential, structure: Structure, masses: np.ndarray, bath: Bath) -> EngineStepper:
+    """The engine's own loop."""
+    return EngineStepper(PotentialSurface(field, structure), masses, bath)
 
 
 def engine_of(field: NativePotential) -> NativeEngine:

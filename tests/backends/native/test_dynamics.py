@@ -8,14 +8,13 @@ import pytest
 import torch
 from ase import units
 from engines import SETS, native, on_engine, stepper
-from tiny import SPECIES, cluster, float_model, forcefield
+from tiny import SPECIES, cluster, deployed, float_model, forcefield
 
 from gaq.dynamics.replicas import SAMPLED, simulate_replicas
 from gaq.dynamics.skin import SKIN
 from gaq.dynamics.state import Bath, UnstableTrajectory
 from gaq.errors import GaqError, StructureError
 from gaq.forcefield import ForceField
-from gaq.models.transformer.recipes import RECIPES
 from gaq.simulation import run_md
 from gaq.structure import Structure
 
@@ -26,7 +25,7 @@ FS = units.fs
 def scaled(factor: float) -> ForceField:
     model = copy.deepcopy(float_model("robust"))
     model.energy_scale.mul_(factor)
-    return ForceField(model, RECIPES["fp32"])
+    return deployed(model)
 
 
 @pytest.fixture(scope="module")
@@ -94,21 +93,6 @@ def test_the_neighbours_are_found_again_when_atoms_have_moved(soft: ForceField) 
         ends.append(state.positions)
     assert np.linalg.norm(ends[0] - structure.positions, axis=1).max() > SKIN
     np.testing.assert_allclose(ends[0], ends[1], atol=1e-4)
-
-
-def test_replicas_are_runs_of_their_own(soft: ForceField) -> None:
-    structure, field = cluster(6, seed=3), soft.on("engine").potential
-    masses, rng = np.full(6, 10.0), np.random.default_rng(1)
-    velocities = 0.02 * rng.normal(size=(3, 6, 3))
-    together = stepper(field, structure, masses, Bath(0.5 * FS), replicas=3)
-    state = together.start(np.tile(structure.positions, (3, 1)), velocities.reshape(-1, 3))
-    together.run(state, 30)
-    for k in range(3):
-        alone = stepper(field, structure, masses, Bath(0.5 * FS))
-        single = alone.start(structure.positions, velocities[k])
-        alone.run(single, 30)
-        np.testing.assert_array_equal(state.positions.reshape(3, 6, 3)[k], single.positions)
-        assert state.potential[k] == single.potential[0]
 
 
 def test_a_step_as_wide_as_the_skin_is_refused() -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from gaq.backends.choice import on_backend
 
 import gaq
 from benchmarks.coders import CODERS
 from gaq.assess.audit import Plan, derivatives, simulation_figures
-from gaq.backends.choice import on_backend
 from gaq.data import Frames
 from gaq.dynamics.replicas import simulate_replicas
 from gaq.forcefield import ForceField, load

@@ -1,9 +1,9 @@
 """`python -m benchmarks.stepping`: what a step of molecular dynamics costs around the forces.
 
-Times one step of ASE's velocity Verlet with `GaqCalculator`, and one step inside the engine (`gaq md`), over one call of the
-engine's compute (energy and forces at given positions, pairs within the cutoff known), in turn, on one thread. In: all that
-ASE and the calculator do, the search for neighbours when the skin is used up, and the look at the training range. Out: what
-writes frames. 24 atoms are azobenzene, 192 eight of them in a periodic box.
+Times one step of ASE's velocity Verlet with `GaqCalculator`, and one step inside the engine (`gaq md`), over one call of
+the engine's compute (energy and forces at given positions, pairs within the cutoff known), in turn, on one thread. In: all
+that ASE and the calculator do, the search for neighbours when the skin is used up, and the look at the training range. Out:
+what writes frames. 24 atoms are azobenzene, 192 eight of them in a periodic box.
 """
 
 import argparse
@@ -44,15 +44,17 @@ def main() -> None:
         for structure in (molecule, crowd(molecule)):
             times = measured(path, structure, given.repeats)
             ase, own = times["ase"] / times["compute"], times["own"] / times["compute"]
-            print(f"{path.stem:<24} {len(structure):>5} {np.median(times['compute']):>11.3f} {np.median(times['ase']):>9.3f} "
-                  f"{np.median(ase):>6.2f} {np.median(times['own']):>11.3f} {np.median(own):>6.2f}", flush=True)
+            compute, step, inside = (np.median(times[name]) for name in ("compute", "ase", "own"))
+            print(f"{path.stem:<24} {len(structure):>5} {compute:>11.3f} {step:>9.3f} {np.median(ase):>6.2f} "
+                  f"{inside:>11.3f} {np.median(own):>6.2f}", flush=True)
 
 
 def crowd(molecule: Structure) -> Structure:
     """Return copies of a molecule on a periodic grid."""
     places = BOX * np.stack(np.meshgrid(*[np.arange(COPIES)] * 3), -1).reshape(-1, 3)
-    return Structure(np.tile(molecule.species, len(places)), np.concatenate([molecule.positions + place for place in places]),
-                     cell=BOX * COPIES * np.eye(3), pbc=(True, True, True))
+    positions = np.concatenate([molecule.positions + place for place in places])
+    species = np.tile(molecule.species, len(places))
+    return Structure(species, positions, cell=BOX * COPIES * np.eye(3), pbc=(True, True, True))
 
 
 def measured(path: Path, structure: Structure, repeats: int) -> dict[str, np.ndarray]:
@@ -63,7 +65,8 @@ def measured(path: Path, structure: Structure, repeats: int) -> dict[str, np.nda
     atoms.calc = fields[0].calculator()
     atoms.set_velocities(velocities)
     through = VelocityVerlet(atoms, TIMESTEP * units.fs)
-    within = stepper_for(PotentialSurface(fields[1].potential, structure), structure.atomic_masses, Bath(TIMESTEP * units.fs))
+    surface = PotentialSurface(fields[1].potential, structure)
+    within = stepper_for(surface, structure.atomic_masses, Bath(TIMESTEP * units.fs))
     state = within.start(structure.positions, velocities)
     potential = fields[2].potential
     potential.engine.set_graph(potential.graph(structure))

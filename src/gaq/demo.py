@@ -13,11 +13,11 @@ from gaq.assess.evaluate import evaluate
 from gaq.data import Frames, write_frames
 from gaq.data.label import label
 from gaq.data.structures import structure_from
-from gaq.simulation import run_md
 from gaq.files import write_atomically
 from gaq.forcefield import ForceField, load
 from gaq.models import USUAL, model_kind
 from gaq.report.page import write_page
+from gaq.simulation import run_md
 from gaq.structure import Structure
 from gaq.training import DataConfig, Optimization, TrainConfig, quantize, train
 from gaq.training.checkpoint import Progress

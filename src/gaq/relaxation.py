@@ -86,7 +86,8 @@ def relax(
     Source: E. Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006), for FIRE.
     """
     check_settings(
-        ("fmax", fmax, "a positive number of eV/Å, such as 0.02", 0 < fmax < np.inf), ("steps", steps, "at least 1", steps >= 1),
+        ("fmax", fmax, "a positive number of eV/Å, such as 0.02", 0 < fmax < np.inf),
+        ("steps", steps, "at least 1", steps >= 1),
         ("pressure_bar", pressure_bar, "a number of bar", bool(np.isfinite(pressure_bar))),
         ("pressure_bar", pressure_bar, "0 unless the cell relaxes (cell=True)", cell or pressure_bar == 0))
     if optimizer not in OPTIMIZERS:
@@ -96,7 +97,8 @@ def relax(
         raise OutputError(f"{out} exists already; replace it with overwrite=True, or choose another path")
     start, subject = start_of(structure), subject_of(model)
     if cell and not all(start.pbc):
-        raise StructureError(f"the cell can relax only with periodicity in all three directions, and pbc is {list(start.pbc)}")
+        raise StructureError("the cell can relax only with periodicity in all three directions, and pbc is "
+                             f"{list(start.pbc)}; give a periodic structure, or relax its positions alone")
     atoms = atoms_of(start)
     atoms.calc = GaqCalculator(subject) if hasattr(subject, "predict") else subject
     found = _descended(atoms, fmax, steps, pressure_bar * units.bar if cell else None, optimizer, progress)
@@ -117,17 +119,20 @@ def _descended(atoms: Atoms, fmax: float, steps: int, pressure: float | None, op
     energies: list[float] = []
     converged, largest = False, np.inf
     try:
-        for converged in getattr(ase.optimize, OPTIMIZERS[optimizer])(moving, logfile=None).irun(fmax=fmax, steps=steps):
+        descent = getattr(ase.optimize, OPTIMIZERS[optimizer])(moving, logfile=None)
+        for reached in descent.irun(fmax=fmax, steps=steps):
+            converged = bool(reached)
             largest = float(np.linalg.norm(moving.get_forces(), axis=1).max())
             energies.append(float(atoms.get_potential_energy()))
             if progress is not None:
                 progress(len(energies) - 1, steps, f"{largest:.3g} eV/Å")
     except KeyboardInterrupt as cause:
-        raise Interrupted(cause, f"after step {max(len(energies) - 1, 0)} of at most {steps}; nothing was written") from None
+        done = max(len(energies) - 1, 0)
+        raise Interrupted(cause, f"after step {done} of at most {steps}; nothing was written") from None
     except PropertyNotImplementedError as error:
-        raise ConfigError(f"the calculator {type(atoms.calc).__name__} lacks a property ({error}); relaxing needs energies and "
-                          "forces, and that of a cell the stress") from error
+        raise ConfigError(f"the calculator {type(atoms.calc).__name__} lacks a property ({error}); relaxing needs energies "
+                          "and forces, and that of a cell the stress") from error
     last = replace(structure_of(atoms), energy=energies[-1], momenta=None, forces=atoms.get_forces(apply_constraint=False),
                    stress=None if pressure is None else atoms.get_stress(voigt=False, apply_constraint=False))
     backend = getattr(atoms.calc, "backend", type(atoms.calc).__name__)
-    return Relaxation(last, bool(converged), largest, len(energies) - 1, tuple(energies), backend)
+    return Relaxation(last, converged, largest, len(energies) - 1, tuple(energies), backend)

@@ -32,7 +32,8 @@ def test_a_harmonic_oscillator_turns_as_paper_says() -> None:
         square = 2.0 / mass
         angle = 50 * np.arccos(1 - square * dt**2 / 2)
         amplitude = then.velocities[k] / np.sqrt(square) / np.sqrt(1 - square * dt**2 / 4)
-        np.testing.assert_allclose(now.positions[k], then.positions[k] * np.cos(angle) + amplitude * np.sin(angle), atol=1e-12)
+        expected = then.positions[k] * np.cos(angle) + amplitude * np.sin(angle)
+        np.testing.assert_allclose(now.positions[k], expected, atol=1e-12)
     np.testing.assert_array_equal(now.positions[2], START[2])
     assert now.step == 50
 
@@ -61,7 +62,7 @@ def test_langevin_samples_boltzmann() -> None:
         bath.step(now, MASSES, spring)
         if step > 100:
             squares.append(np.square(now.positions[:2]).mean(1))
-            kinetic.append((MASSES[:2, 0] * np.square(now.velocities[:2]).mean(1)))
+            kinetic.append(MASSES[:2, 0] * np.square(now.velocities[:2]).mean(1))
     np.testing.assert_allclose(np.mean(squares, 0), 0.01, rtol=0.06)
     np.testing.assert_allclose(np.mean(kinetic, 0), 0.02, rtol=0.06)
 

@@ -36,7 +36,7 @@ def test_energy_of_atoms_and_barostat_is_conserved_to_second_order() -> None:
 
 
 def test_temperature_and_volume_are_those_of_the_ensemble() -> None:
-    """A dilute gas fills what pV = NkT gives it, and 7 % more as its atoms repel each other; the volume scatters by V/√N."""
+    """A dilute gas fills what pV = NkT gives it, and 7 % more as its atoms repel; the volume scatters by V/√N."""
     pressure, temperature = 100.0, 400.0
     ideal = 27 * units.kB * temperature / (pressure * units.bar)
     run = run_md(LennardJones(epsilon=0.003), argon(edge=(ideal / 27) ** (1 / 3)), steps=3000, every=10, seed=1,

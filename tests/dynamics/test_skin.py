@@ -39,7 +39,7 @@ def test_no_pair_is_missing_while_atoms_and_cell_move(structure: Structure, stra
         searches += skin.update(positions, cell)
         fresh = find_neighbours(Structure(structure.species, positions, cell, structure.pbc), CUTOFF)
         assert within(skin.pairs, positions, cell) == within(fresh, positions, cell)
-    assert searches == 1 if skin.complete else 1 < searches
+    assert searches == 1 if skin.complete else searches > 1
     if not strained or all(structure.pbc):
         assert searches < 30
 

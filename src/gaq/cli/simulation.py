@@ -51,8 +51,8 @@ def md(
 ) -> None:
     """Run molecular dynamics with a model.
 
-    Fixed atoms in the file (move_mask) stay where they are. A run can be stopped with Ctrl-C or SIGTERM at any time, and goes
-    on with --resume, the same model and settings.
+    Fixed atoms in the file (move_mask) stay where they are. A run can be stopped with Ctrl-C or SIGTERM at any time, and
+    goes on with --resume, the same model and settings.
     """
     from gaq.files import write_atomically
     from gaq.simulation import run_md, start_of

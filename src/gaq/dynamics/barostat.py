@@ -1,9 +1,9 @@
 """Constant temperature and pressure: ASE's isotropic Martyna-Tobias-Klein barostat with Nosé-Hoover chains.
 
-Of ASE's barostats it is the one whose averages are those of the isothermal-isobaric ensemble, that is deterministic, and that
-says so itself: a quantity is conserved, whose drift shows a time step that is too long or forces that are no gradient.
-Berendsen's barostat (`NPTBerendsen`) gives the right pressure with fluctuations of no ensemble; `Melchionna` needs an upper
-triangular cell; `LangevinBAOAB` is sound, but conserves nothing that could be checked, and guesses the mass of its piston.
+Of ASE's barostats it is the one whose averages are those of the isothermal-isobaric ensemble and that can be checked while
+it runs: a quantity is conserved, whose drift shows a time step that is too long, or forces that are no gradient. Berendsen's
+(`NPTBerendsen`) gives the right pressure with fluctuations of no ensemble; Melchionna's needs an upper triangular cell;
+`LangevinBAOAB` is sound, but conserves nothing that could be checked, and guesses the mass of its piston.
 
 The cell keeps its shape, and its volume fluctuates: right for liquids and cubic crystals. The total momentum is zero and
 stays so, hence 3 (N - 1) degrees of freedom, where ASE counts 3 N.
@@ -98,7 +98,7 @@ class BarostatStepper:
                       masses=self.structure.atomic_masses, momenta=self.masses * state.velocities)
         atoms.calc = _Asked(self.surface, float(state.potential[0]) if known else None)
         damping = 1.0 / self.bath.friction
-        own = {"temperature_K": self.bath.temperature / units.kB}
+        own: dict[str, Any] = {"temperature_K": self.bath.temperature / units.kB}
         dynamics = self._chains.IsotropicMTKNPT(atoms, self.bath.timestep, pressure_au=self.pressure, tdamp=damping,
                                                 pdamp=SLOWER * damping, tchain=CHAIN, pchain=CHAIN, **own)
         free = len(self.structure) - 1
@@ -154,7 +154,7 @@ def _check(structure: Structure) -> None:
         raise StructureError(f"ensemble 'npt' needs periodicity in all three directions, and pbc is {list(structure.pbc)}; "
                              "give a periodic structure, or take 'nvt'")
     if structure.fixed is not None:
-        raise StructureError(f"ensemble 'npt' scales all positions with the cell, and {int(structure.fixed.sum())} atoms are "
-                             "fixed; release them, or take 'nvt'")
+        raise StructureError(f"ensemble 'npt' scales all positions with the cell, and {int(structure.fixed.sum())} atoms "
+                             "are fixed; release them, or take 'nvt'")
     if len(structure) < 2:
         raise StructureError("ensemble 'npt' needs two atoms or more, whose relative motion has a temperature")

@@ -44,8 +44,9 @@ class Conditions:
         npt = self.ensemble == "npt"
         check_settings(
             ("temperature_K", temperature, "positive in 'npt'" if npt else "zero or a positive number of kelvin",
-             temperature is None or 0 <= temperature < np.inf and not (npt and temperature == 0)),
-            ("timestep_fs", self.timestep_fs, "a positive number of femtoseconds, such as 0.5", 0 < self.timestep_fs < np.inf),
+             temperature is None or (0 <= temperature < np.inf and not (npt and temperature == 0))),
+            ("timestep_fs", self.timestep_fs, "a positive number of femtoseconds, such as 0.5",
+             0 < self.timestep_fs < np.inf),
             ("friction_per_ps", self.friction_per_ps, "positive, such as 10", 0 < self.friction_per_ps < np.inf),
             ("pressure_bar", self.pressure_bar, "a number of bar, such as 1", bool(np.isfinite(self.pressure_bar))),
             ("seed", self.seed, "a whole number from 0", self.seed >= 0))

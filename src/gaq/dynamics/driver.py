@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import units
 from numpy.typing import NDArray
 
 from gaq.dynamics.barostat import BarostatStepper
@@ -95,12 +94,13 @@ def simulate(subject: Any, structure: Structure, conditions: Conditions, *, step
     momenta, freedom, temperature_K = _started(structure, conditions)
     surface = surface_of(subject, structure)
     bath = conditions.bath(temperature_K, freedom, len(structure))
-    stepper = (BarostatStepper(surface, structure, bath, conditions.pressure) if conditions.flexible
-               else stepper_for(surface, _moving_masses(structure), bath))
-    begin = stepper.start(structure.positions, momenta / structure.atomic_masses[:, None])  # may fail before any file is made
+    barostat = BarostatStepper(surface, structure, bath, conditions.pressure) if conditions.flexible else None
+    stepper: Stepper = barostat or stepper_for(surface, _moving_masses(structure), bath)
+    begin = stepper.start(structure.positions, momenta / structure.atomic_masses[:, None])  # fails before a file is made
     identity = run_identity(subject, conditions, temperature_K)
     with nullcontext() if out is None else Trajectory(out, structure, identity, resume, conditions.flexible) as trajectory:
-        run = _Run(stepper, surface, structure, conditions, freedom, temperature_K, trajectory, steps, every, begin)
+        run = _Run(stepper, barostat, surface, structure, conditions, freedom, temperature_K, trajectory, steps, every,
+                   begin)
         run.start()
         run.advance(progress)
     return run.result()
@@ -123,7 +123,8 @@ def _started(structure: Structure, conditions: Conditions) -> tuple[NDArray[np.f
         momenta = masses * velocities
     else:
         momenta = np.where(_fixed(structure)[:, None], 0.0, given)
-    freedom = degrees_of_freedom(structure, internal=conditions.flexible or (given is None and conditions.ensemble == "nve"))
+    rests = conditions.flexible or (given is None and conditions.ensemble == "nve")  # the whole does, and stays at rest
+    freedom = degrees_of_freedom(structure, internal=rests)
     if given is not None and conditions.ensemble == "nve":
         temperature_K = kinetic_temperature(_kinetic(momenta, masses), freedom)
     return momenta, freedom, temperature_K
@@ -147,6 +148,7 @@ class _Run:
     """The moving parts of one simulation; arguments as for `simulate`, and the state it begins with."""
 
     stepper: Stepper
+    barostat: BarostatStepper | None
     surface: Surface
     structure: Structure
     conditions: Conditions
@@ -170,8 +172,9 @@ class _Run:
             return
         assert self.trajectory is not None
         self.stepper.forget()
-        cell = {"cell": last.cell, "barostat": last.barostat} if self.conditions.flexible else {}
-        self.state = self.stepper.start(last.positions, last.momenta / self.masses, last.sample.step, **cell)
+        place = last.positions, last.momenta / self.masses, last.sample.step
+        self.state = (self.stepper.start(*place) if self.barostat is None
+                      else self.barostat.start(*place, last.cell, last.barostat))
         change = float(self.state.potential[0]) - last.sample.potential
         if not abs(change) < SAME_MODEL:
             raise DataError(f"{self.trajectory.path} was made with another model: the energy of its last frame is off "
@@ -208,7 +211,8 @@ class _Run:
             drift=energy_drift(time_ps, conserved, len(self.structure)) if conserves else None,
             ms_per_step=1000.0 * float(np.median(self.seconds)) if self.seconds else 0.0,
             final=self._final(), trajectory=None if self.trajectory is None else self.trajectory.path,
-            backend=self.surface.backend, most_clipped=None if looked is None else looked.most_clipped, extrapolation=looked)
+            backend=self.surface.backend, most_clipped=None if looked is None else looked.most_clipped,
+            extrapolation=looked)
 
     def _block(self, count: int) -> None:
         begin = time.perf_counter()
@@ -228,8 +232,8 @@ class _Run:
         state.velocities[:] = momenta / self.masses  # as they come back from the momenta of a frame
         potential, kinetic = float(state.potential[0]), _kinetic(momenta, self.masses)
         conserved, volume = potential + kinetic, 0.0
-        if self.conditions.flexible:
-            conserved, volume = self.stepper.conserved(state), float(abs(np.linalg.det(state.cell)))
+        if self.barostat is not None:
+            conserved, volume = self.barostat.conserved(state), float(abs(np.linalg.det(state.cell)))
         sample = Sample(state.step, potential, kinetic, conserved, volume)
         if self.trajectory is not None:
             self.trajectory.append(Frame(sample, state.positions, momenta, state.forces, state.cell, state.barostat))

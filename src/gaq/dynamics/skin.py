@@ -19,8 +19,8 @@ SMALL = 32  # atoms of a molecule whose pairs are all looked at: one block of th
 class Skin:
     """Pairs of a structure that may come within the cutoff, found anew only when some may be missing.
 
-    A pair at d > c + s when the pairs were found is at d' ≥ σ d - 2u after a strain of the cell whose least singular value is
-    σ, and displacements of at most u beside it; none is missing while u ≤ ½ (σ (c + s) - c), which is s/2 in a fixed cell.
+    A pair at d > c + s when the pairs were found is at d' ≥ σ d - 2u after a strain of the cell whose least singular value
+    is σ, and displacements of at most u beside it; none is missing while u ≤ ½ (σ (c + s) - c), s/2 in a fixed cell.
 
     Of a molecule of up to 32 atoms all pairs are taken, once. What the engine computes from them then depends on the
     positions alone; of larger structures the order of sums, and so the last bits, depend on where the pairs were found.

@@ -1,6 +1,7 @@
 """What a simulation is at one step, and what drives it. Time is in Å (amu/eV)^½, ASE's unit; energies in eV."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from ase import units
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from gaq.errors import GaqError
 
+Energy = TypeVar("Energy", float, NDArray[np.float64])
 COLDEST_BOUND, TIMES = 1000.0, 10.0  # a run has exploded above 1000 K + 10 times the temperature asked for
 
 
@@ -63,6 +65,6 @@ def bound_K(temperature_K: float) -> float:
     return COLDEST_BOUND + TIMES * temperature_K
 
 
-def kinetic_temperature(kinetic: float, freedom: int) -> float:
-    """Return T = 2 E / (f k) in K of a kinetic energy in eV and f degrees of freedom."""
+def kinetic_temperature(kinetic: Energy, freedom: int) -> Energy:
+    """Return T = 2 E / (f k) in K of kinetic energies in eV and f degrees of freedom."""
     return 2.0 * kinetic / (freedom * units.kB)

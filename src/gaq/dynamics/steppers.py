@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from gaq.backends.native.library import Dynamics
 from gaq.dynamics.integrators import Integrator, Langevin, VelocityVerlet
-from gaq.dynamics.skin import SKIN
 from gaq.dynamics.state import Bath, State
 from gaq.dynamics.surface import PotentialSurface, Surface
 from gaq.errors import GaqError
@@ -128,8 +127,8 @@ def started(surface: Surface, masses: Array, positions: Array, velocities: Array
     """Return the state at these positions and velocities; masses have the shape (R N, 1)."""
     first = surface(positions, cell, stress)
     potential = np.array(first.energy, dtype=np.float64)
-    copies = [np.array(values, dtype=np.float64, order="C") for values in (positions, velocities, first.forces)]
-    return State(step, *copies, potential, kinetic_energies(masses, velocities, len(potential)), surface.cell, barostat)
+    x, v, forces = (np.array(values, dtype=np.float64, order="C") for values in (positions, velocities, first.forces))
+    return State(step, x, v, forces, potential, kinetic_energies(masses, v, len(potential)), surface.cell, barostat)
 
 
 def kinetic_energies(masses: Array, velocities: Array, structures: int) -> Array:

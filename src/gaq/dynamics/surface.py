@@ -1,4 +1,4 @@
-"""The potential energy surface of one structure: energies and forces where its atoms are, at the price of the model alone."""
+"""The potential energy surface of one structure: energies and forces where its atoms are, as the atoms move."""
 
 from dataclasses import replace
 from typing import Any, Protocol
@@ -61,14 +61,14 @@ class PotentialSurface:
 
     def __init__(self, potential: Any, structure: Structure, *, cutoff: float | None = None,
                  extrapolation: Extrapolation | None = None) -> None:
-        self.engine = getattr(potential, "engine", None)
+        self.engine: Any = getattr(potential, "engine", None)
         self.backend = getattr(potential, "backend", type(potential).__name__)
         self.extrapolation = extrapolation
         self.skin = Skin(structure, potential.cutoff if cutoff is None else cutoff)
         self._potential = potential
         self._structure = replace(structure, energy=None, forces=None, stress=None, weight=1.0)
         self._graph = self._graph_of(self._structure)
-        check_graph(self._graph, getattr(potential, "species", np.unique(structure.species)))
+        check_graph(self._graph, getattr(potential, "species", structure.species.tolist()))
         self._token: object = object()  # of the graph that the engine was given
         self._lock = Lock() if self.engine is None else self.engine.lock
         assert structure.cell is not None  # filled by Structure.__post_init__
@@ -134,7 +134,7 @@ class CalculatorSurface:
         structure: what it is asked about.
     """
 
-    engine = None
+    engine: Any = None
 
     def __init__(self, calculator: Any, structure: Structure) -> None:
         self.backend = type(calculator).__name__
@@ -161,8 +161,8 @@ class CalculatorSurface:
             forces = np.array(atoms.get_forces(apply_constraint=False), dtype=np.float64)
             tensor = atoms.get_stress(voigt=False, apply_constraint=False)[None] if stress else None
         except PropertyNotImplementedError as error:
-            raise ConfigError(f"the calculator {self.backend} lacks a property ({error}); molecular dynamics needs energies "
-                              "and forces, and at constant pressure the stress") from error
+            raise ConfigError(f"the calculator {self.backend} lacks a property ({error}); molecular dynamics needs "
+                              "energies and forces, and at constant pressure the stress") from error
         prediction = Prediction(energy, forces, stress=tensor)
         if not (np.isfinite(energy).all() and np.isfinite(forces).all()):
             raise GaqError(f"the calculator {self.backend} gives an energy or a force that is not finite")

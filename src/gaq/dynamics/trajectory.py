@@ -29,7 +29,10 @@ FIELD = re.compile(r'(\w+)=("[^"]*"|\S+)')
 
 @dataclass(frozen=True)
 class Sample:
-    """Energies in eV at one step; what is conserved: the total energy, and at constant pressure the barostat's with it; volume in Å³, or 0."""
+    """Energies in eV at one step, and the volume in Å³.
+
+    What is conserved is the total energy; at constant pressure, that of the barostat is in it. The volume is 0 elsewhere.
+    """
 
     step: int
     potential: float
@@ -220,7 +223,8 @@ class Trajectory:
             return None
         if values.shape != (len(self.symbols), 9) or not np.isfinite(values).all():
             return None
-        return Frame(sample, *(values[:, k:k + 3].copy() for k in (0, 3, 6)), cell, barostat)
+        positions, momenta, forces = (values[:, k:k + 3].copy() for k in (0, 3, 6))
+        return Frame(sample, positions, momenta, forces, cell, barostat)
 
     def _torn_first_frame(self) -> bool:
         """A file cut within its first frame begins like one."""

@@ -40,7 +40,7 @@ def thermal_velocities(structure: Structure, temperature_K: float, rng: np.rando
 
 
 def degrees_of_freedom(structure: Structure, internal: bool) -> int:
-    """Return how many coordinates move; where the motion of the whole was taken out (`internal`), without it; at least 1."""
+    """Return how many coordinates move, at least 1; `internal` leaves out the motion of the whole."""
     fixed = 0 if structure.fixed is None else int(structure.fixed.sum())
     if fixed or not internal:
         return max(3 * (len(structure) - fixed), 1)

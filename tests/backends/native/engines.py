@@ -8,8 +8,8 @@ import torch
 from tiny import forcefield
 
 from gaq.backends.native.engine import NativeEngine
-from gaq.backends.native.potential import NativePotential
 from gaq.backends.native.errors import NoSuchInstructionSet
+from gaq.backends.native.potential import NativePotential
 from gaq.dynamics.state import Bath
 from gaq.dynamics.steppers import EngineStepper
 from gaq.dynamics.surface import PotentialSurface

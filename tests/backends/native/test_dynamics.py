@@ -53,8 +53,8 @@ def test_it_follows_the_trajectory_of_ase(soft: ForceField, structure: Structure
 def test_energy_is_conserved_to_second_order(soft: ForceField) -> None:
     spread = []
     for dt in (1.0, 0.5):
-        run = run_md(soft.on("engine"), cluster(8, seed=2, spacing=1.5), steps=round(60 / dt), every=round(1 / dt), timestep_fs=dt,
-                     temperature_K=100.0)
+        run = run_md(soft.on("engine"), cluster(8, seed=2, spacing=1.5), steps=round(60 / dt), every=round(1 / dt),
+                     timestep_fs=dt, temperature_K=100.0)
         spread.append((run.total_energy - run.total_energy.mean()).std())
     assert spread[0] / spread[1] == pytest.approx(4.0, rel=0.5)
 
@@ -73,8 +73,8 @@ def test_a_run_in_pieces_equals_one_run(tmp_path, soft: ForceField, structure: S
 
 
 def test_langevin_reaches_the_temperature_of_the_bath() -> None:
-    run = run_md(scaled(1e-3).on("engine"), crystal(), ensemble="nvt", temperature_K=400.0, steps=3000, every=10, timestep_fs=1.0,
-                 friction_per_ps=50.0)
+    run = run_md(scaled(1e-3).on("engine"), crystal(), ensemble="nvt", temperature_K=400.0, steps=3000, every=10,
+                 timestep_fs=1.0, friction_per_ps=50.0)
     assert np.mean(run.temperature[100:]) == pytest.approx(400.0, rel=0.1)
 
 

@@ -1,8 +1,8 @@
 """Constant temperature and pressure: ASE's isotropic Martyna-Tobias-Klein barostat with Nosé-Hoover chains.
 
 Of ASE's barostats it is the one whose averages are those of the isothermal-isobaric ensemble and that can be checked while
-it runs: a quantity is conserved, whose drift shows a time step that is too long, or forces that are no gradient. Berendsen's
-(`NPTBerendsen`) gives the right pressure with fluctuations of no ensemble; Melchionna's needs an upper triangular cell;
+it runs: a quantity is conserved, whose drift shows a time step that is too long, or forces that are no gradient. That of
+Berendsen (`NPTBerendsen`) gives the right pressure with fluctuations of no ensemble; Melchionna's needs an upper triangular cell;
 `LangevinBAOAB` is sound, but conserves nothing that could be checked, and guesses the mass of its piston.
 
 The cell keeps its shape, and its volume fluctuates: right for liquids and cubic crystals. The total momentum is zero and

@@ -1,6 +1,6 @@
 """What a backend is: it makes a `Potential` of a stored model, or says why it cannot. Fast or absent, never different."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from gaq.graph import Graph, Potential
@@ -23,12 +23,13 @@ class Computed(Potential, Protocol):
 class Backend(Protocol):
     """A way to compute models."""
 
-    def potential(self, stored: StoredModel, threads: int | None = None, active: Collection[str] | None = None) -> Computed:
+    def potential(self, stored: StoredModel, threads: int | None = None, device: str | None = None,
+                  dtype: str | None = None) -> Computed:
         """Return what computes a model.
 
         Args:
             threads: that share out the work; None for the backend's own choice.
-            active: leaves whose activation quantizers round; None for all.
+            device, dtype: where and how precisely; None for what is usual.
 
         Raises:
             GaqError: it is not installed, or does not compute this model; the message says what to do.

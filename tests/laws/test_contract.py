@@ -131,7 +131,7 @@ def test_the_second_kind_is_trained_quantized_audited_and_simulated(tmp_path: Pa
             ("train", tmp_path / "config.yaml"),
             ("quantize", folder, "--recipe", "pair-w4", "--data", data, "--steps", 4, "--batch-size", 4, "--out", low),
             ("info", low), ("evaluate", folder, low, "--data", data, "--rotations", 2, "--lee-frames", 2),
-            ("audit", low, "--data", data, "--frames", 1, "--replicas", 2, "--ps", 0.01),
+            ("audit", low, "--data", data, "--frames", 1, "--replicas", 2, "--picoseconds", 0.01),
             ("md", low, f"{data}@0", "--steps", 5, "--timestep", 0.1, "--out", tmp_path / "md.extxyz", "--json",
              tmp_path / "md.json")):
         done = invoke(*arguments)

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from tiny import calibration, cluster, deployed, float_model, forcefield
 
 from gaq.assess.allocate import Budget, allocate
-from gaq.assess.sensitivity import WIDTHS, Bench, Kind, Measures, Plan, Report, Row, at_width, sensitivity
+from gaq.assess.sensitivity import (
+    WIDTHS,
+    Bench,
+    Kind,
+    Measures,
+    Plan,
+    Report,
+    Row,
+    _operations,
+    at_width,
+    sensitivity,
+)
 from gaq.compress.probe import leaves, release_inputs
 from gaq.compress.swap import network, prepare
 from gaq.data import Frames
@@ -81,7 +92,6 @@ def w4a8(role: str, **changes: object) -> Rule:
 ])
 def test_a_row_is_the_measure_of_a_model_with_that_part_alone(original, report, leaf, kind, rule):
     recipe, frames = Recipe(name="one", rules=(rule,)), labelled()
-    bench = Bench(original, frames, QUICK)
     batch = [tensors(original.graph(frame)) for frame in frames]
     alone = deployed(prepare(network(original.stored), recipe, batch), recipe)
     double = alone.on("torch", dtype="float64")
@@ -121,13 +131,15 @@ def test_more_bits_cost_more_and_change_less(report):
 
 def test_operations_are_rows_times_inputs_times_outputs(report):
     graph = calibration()
-    counts = _operations(float_model("l1").schema, graph)
+    schema = float_model("l1").schema
+    counts = _operations(schema, graph)
     atoms, edges = len(graph.species), len(graph.centers)
     assert counts["attention.0.query"] == 8 * 8
     assert counts["attention.0.mix"] == 3 * 4 * 4
     assert counts["attention.0.filters.radial.second"] == pytest.approx(edges / atoms * 8 * (8 + 2 * 4 + 2))
-    assert counts["attention.0.feature"] == counts["embedding.own"] == 0
+    assert schema.leaves["attention.0.feature"].products == counts["embedding.own"] == 0
     maps = counts["attention.0.mix"] + counts["attention.0.filters.project"]
+    assert counts["attention.0.feature"] == maps
     assert row(report, "attention.0.feature", "vectors", 8).operations == maps
     assert row(report, "attention.0.query", "input", 8).operations == 64
 
@@ -160,8 +172,8 @@ def test_an_allocated_recipe_is_what_was_predicted(original, report, budget, tmp
     assert budget.holds(found.forces_meV_A, found.antisymmetry, found.bytes)
     save_recipe(found.recipe, tmp_path / "mixed.json")
     assert load_recipe(str(tmp_path / "mixed.json")) == found.recipe
-    deployed = Bench(original, labelled(), QUICK).deployed(found.recipe)
-    assert sum(deployed.stored_bytes().values()) == found.bytes
+    made = Bench(original, labelled(), QUICK).deployed(found.recipe)
+    assert sum(made.bytes_by_tensor().values()) == found.bytes
     for chosen in found.rows:
         rule = found.recipe.rule_for(chosen.leaf, chosen.role)
         bits = rule.vectors.direction.bits if chosen.kind == "vectors" else getattr(rule, chosen.kind)
@@ -178,7 +190,7 @@ def test_what_is_rounded_in_12_bits_survives_the_file(original, tmp_path):
     made = Bench(original, labelled(), QUICK).deployed(recipe)
     made.save(tmp_path / "a12.safetensors")
     graph = original.graph(cluster())
-    assert (load(tmp_path / "a12.safetensors")(graph).forces == made(graph).forces).all()
+    assert (load(tmp_path / "a12.safetensors", "torch")(graph).forces == ForceField(made, "torch")(graph).forces).all()
 
 
 SIZES = st.floats(min_value=1e-3, max_value=10.0)

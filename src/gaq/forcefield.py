@@ -1,6 +1,6 @@
 """Force fields as people hold them: a stored model and what computes it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,15 @@ class ForceField:
             if device is None and dtype is None:
                 self._potential = compute(self.stored, backend, threads)
             else:
-                with extras():
-                    from gaq.backends.torch import TorchPotential
-                self._potential = TorchPotential(self.stored, device or "cpu", dtype or "float32")
+                self._potential = self._defined()
         return self._potential
+
+    def _defined(self, active: Collection[str] | None = None) -> Computed:
+        """Return the definition on PyTorch, on the device and in the numbers that were asked for."""
+        with extras():
+            from gaq.backends.torch import TorchPotential
+        _, _, device, dtype = self._asked
+        return TorchPotential(self.stored, device or "cpu", dtype or "float32", active)
 
     def on(self, backend: str = "auto", threads: int | None = None, device: str | None = None,
            dtype: str | None = None) -> "ForceField":
@@ -137,7 +142,9 @@ class ForceField:
     def quantizers_alone(self) -> dict[str, Computed]:
         """Return, for each activation quantizer by the name of its leaf, a potential in which it alone rounds."""
         backend, threads, device, dtype = self._asked
-        return variants(self.stored, backend if device is dtype is None else "torch", threads)
+        if device is None and dtype is None:
+            return variants(self.stored, backend, threads)
+        return {name: self._defined((name,)) for name in self.stored.schema.quantizers(self.recipe)}
 
     def save(self, path: str | Path) -> None:
         """Write the force field as one safetensors file, atomically; an old file is replaced.

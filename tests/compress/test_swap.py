@@ -247,6 +247,7 @@ def test_one_quantizer_at_a_time() -> None:
     for name, field in fields.items():
         on = [n for n, m in field.network.named_modules() if isinstance(m, (InputCodes, QuantizedVectors)) and m.active]
         assert [n.removesuffix(".inputs") for n in on] == [name]
+    assert {v.network.dtype for v in forcefield("robust", "w4a8", "float64").quantizers_alone().values()} == {torch.float64}
     assert forcefield("robust", "fp32").quantizers_alone() == {}
 
 

@@ -15,7 +15,7 @@ import gaq
 from benchmarks.coders import CODERS
 from gaq.assess.audit import Plan, derivatives, simulation_figures
 from gaq.data import Frames
-from gaq.dynamics.native import simulate_replicas
+from gaq.dynamics.replicas import simulate_replicas
 from gaq.forcefield import ForceField, load
 from gaq.graph import Graph, Prediction, Predictor
 from gaq.leaves import VectorQuantizerLeaf

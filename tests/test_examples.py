@@ -49,7 +49,7 @@ def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for seed in range(20):
         moved = ethanol.positions + np.random.default_rng(seed).normal(0, 0.03, (9, 3))
         said = forcefield(forcefield.graph(gaq.Structure(ethanol.numbers, moved)))
-        frames.append(gaq.Structure(ethanol.numbers, moved, energy=float(said.energy[0]), forces=said.forces.numpy()))
+        frames.append(gaq.Structure(ethanol.numbers, moved, energy=float(said.energy[0]), forces=said.forces))
     write_frames(tmp_path / "frames.extxyz", frames)
     monkeypatch.chdir(tmp_path)
     names = {"atoms": ethanol}

@@ -132,11 +132,10 @@ class ForceField:
 
     def quantizers_alone(self) -> dict[str, Computed]:
         """Return, for each activation quantizer by the name of its leaf, a potential in which it alone rounds."""
-        backend, threads, device, dtype = self._asked
-        return variants(self.stored, backend if device is dtype is None else "torch", threads)
+        return variants(self.stored, *self._asked)
 
     def export(self, path: str | Path) -> None:
-        """Write what the native engine reads, for programs in C and C++ atomically; see docs/format.md. An old file goes.
+        """Write what the native engine reads, for programs in C and C++, atomically; see docs/format.md. An old file goes.
 
         Raises:
             NotLowered: the engine does not compute this model.

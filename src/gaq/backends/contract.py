@@ -36,6 +36,7 @@ class Backend(Protocol):
         """
         ...
 
-    def variants(self, stored: StoredModel, threads: int | None = None) -> Iterator[tuple[str, Computed]]:
+    def variants(self, stored: StoredModel, threads: int | None = None, device: str | None = None,
+                 dtype: str | None = None) -> Iterator[tuple[str, Computed]]:
         """Yield, for each activation quantizer by the name of its leaf, a potential in which it alone rounds."""
         ...

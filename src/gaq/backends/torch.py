@@ -95,7 +95,8 @@ def potential(stored: StoredModel, threads: int | None = None, device: str | Non
     return TorchPotential(stored, device or "cpu", dtype or "float32")
 
 
-def variants(stored: StoredModel, threads: int | None = None) -> Iterator[tuple[str, TorchPotential]]:
+def variants(stored: StoredModel, threads: int | None = None, device: str | None = None,
+             dtype: str | None = None) -> Iterator[tuple[str, TorchPotential]]:
     """Yield, for each activation quantizer by the name of its leaf, a potential in which it alone rounds."""
     for name in stored.schema.quantizers(stored.recipe):
-        yield name, TorchPotential(stored, active=(name,))
+        yield name, TorchPotential(stored, device or "cpu", dtype or "float32", active=(name,))

@@ -109,7 +109,8 @@ def potential(stored: StoredModel, threads: int | None = None, device: str | Non
     return NativePotential(stored, threads)
 
 
-def variants(stored: StoredModel, threads: int | None = None) -> Iterator[tuple[str, NativePotential]]:
+def variants(stored: StoredModel, threads: int | None = None, device: str | None = None,
+             dtype: str | None = None) -> Iterator[tuple[str, NativePotential]]:
     """Yield, for each activation quantizer by the name of its leaf, a potential in which it alone rounds."""
     lowering = emitter(stored)
     for name in stored.schema.quantizers(stored.recipe):

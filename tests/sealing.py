@@ -25,9 +25,14 @@ def rewrite(path: Path, header: object, state: dict[str, torch.Tensor]) -> Path:
     """A model file whose checksum is right."""
     if isinstance(header, dict):
         bare = {key: value for key, value in header.items() if key != "sha256"}
-        header = bare | {"sha256": digest(bare, state)}
+        header = bare | {"sha256": digest(bare, {name: _array(t) for name, t in state.items()})}
     save_file(state, path, metadata={"gaq": json.dumps(header)})
     return path
+
+
+def _array(t: torch.Tensor) -> np.ndarray:
+    """The tensor, or bytes in place of what numpy has no type for."""
+    return t.numpy() if t.dtype not in (torch.bfloat16, torch.float8_e4m3fn) else t.view(torch.uint8).numpy()
 
 
 def sealed(data: bytearray) -> bytes:
@@ -37,7 +42,7 @@ def sealed(data: bytearray) -> bytes:
 
 
 def arrays_of(blob: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a blob by name, in their order; `gaq.lowering.blob._written` makes a blob of them again."""
+    """The arrays of a blob by name, in their order; `gaq.lowering.blob.written` makes a blob of them again."""
     kinds = {code: dtype for dtype, code in TYPES.items()}
     arrays = {}
     for n in range(int.from_bytes(blob[12:16], "little")):

@@ -95,7 +95,7 @@ def test_names_of_leaves_can_be_given() -> None:
 
 
 @pytest.mark.parametrize(("assignment", "message"), [
-    ("scalar", r"--set scalar: the form is ROLE.field=value"),
+    ("scalar", r"scalar: the form is ROLE.field=value"),
     ("weight=8", "the form is ROLE.field=value"),
     ("scalar.weight=", "the form is ROLE.field=value"),
     ("scaler.weight=8", r"unknown role 'scaler'; did you mean 'scalar'\?"),
@@ -107,7 +107,7 @@ def test_names_of_leaves_can_be_given() -> None:
 ])
 def test_mistaken_overrides(assignment: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        RECIPES["w4a8"].with_overrides([assignment])
+        RECIPES["w4a8"].with_overrides([assignment], ROLES)
 
 
 def test_recipes_are_frozen_values() -> None:

@@ -131,6 +131,10 @@ class Potential(Protocol):
         """Return energy (eV), forces (eV/Å) and, on request, stress (eV/Å³) of a graph."""
         ...
 
+    def __call__(self, graph: Graph) -> Prediction:
+        """Predict without stress: a potential is a `Predictor`."""
+        ...
+
 
 Predictor = Callable[[Graph], Prediction]
 
@@ -223,6 +227,28 @@ def volumes(graph: Graph) -> NDArray[np.float64]:
     if not (found > 0).all():
         raise StructureError("stress needs a cell that is periodic in three directions")
     return found
+
+
+def summed(graph: Graph, atom_energies: NDArray[np.float64], forces: NDArray[np.float64],
+           virials: NDArray[np.float64] | None = None) -> Prediction:
+    """Return the prediction that energies, forces and, for stress, virials of atoms make: E = Σ_i E_i, σ = Σ_i W_i / V.
+
+    Args:
+        graph: whose atoms they are.
+        atom_energies: eV, shape (N,).
+        forces: eV/Å, shape (N, 3).
+        virials: eV, shape (N, 3, 3).
+
+    Raises:
+        StructureError: virials without a volume.
+    """
+    energy, stress, batch = np.zeros(graph.structures), None, np.asarray(graph.batch)
+    np.add.at(energy, batch, atom_energies)
+    if virials is not None:
+        total = np.zeros((graph.structures, 3, 3))
+        np.add.at(total, batch, virials)
+        stress = 0.5 * (total + total.mT) / volumes(graph)[:, None, None]
+    return Prediction(energy, forces, atom_energies, stress)
 
 
 def check_finite(prediction: Prediction) -> Prediction:

@@ -18,6 +18,7 @@ from gaq.threads import MOST_THREADS
 if TYPE_CHECKING:
     from gaq.data import KeyMap
     from gaq.forcefield import ForceField
+    from gaq.recipe import Recipe
 
 SOURCES = "a file with energies and forces (extxyz, npz, ...), or a name such as rmd17:azobenzene:1:test"
 LABELS, COMPUTING = "Labels in a file", "Computing"  # headings in the help
@@ -130,6 +131,21 @@ def load_model(path: Path, device: str) -> "ForceField":
         return load(path)
     check_device(device)
     return load(path).on("torch", device=device)
+
+
+def chosen_recipe(name: str, changes: list[str] | None, original: "ForceField") -> "Recipe":
+    """Return the recipe for a float model, with the changes made.
+
+    Raises:
+        ConfigError: an unknown recipe, or a change that means nothing.
+    """
+    from gaq.models import load_recipe
+
+    found = load_recipe(name, original.config.kind)
+    try:
+        return found.with_overrides(changes or [], original.stored.schema.roles)
+    except ConfigError as error:
+        raise ConfigError(f"--set {error}") from error
 
 
 def check_device(name: str) -> None:

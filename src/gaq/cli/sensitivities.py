@@ -67,7 +67,6 @@ def sensitivity(
     from gaq.assess.sensitivity import Plan
     from gaq.assess.sensitivity import sensitivity as measure
     from gaq.data import load_frames
-    from gaq.models import load_recipe
 
     plan = Plan(frames, rotations, jacobian_frames=jacobian_frames, picoseconds=picoseconds, replicas=replicas, seed=seed)
     budget = None if forces is antisymmetry is stored is None else Budget(forces, antisymmetry, stored)
@@ -75,8 +74,7 @@ def sensitivity(
     options.check_outputs([out, file, plot], overwrite, [model, data, recipe])
     options.use_threads(threads)
     original = options.load_model(model, device)
-    schema = original.stored.schema
-    chosen = load_recipe(recipe, original.config.kind).with_overrides(changes or [], schema.roles)
+    chosen = options.chosen_recipe(recipe, changes, original)
     structures = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
     with meter(f"sensitivity of {chosen.name}", MODELS, "calibrating") as told:
         report = measure(original, chosen, structures, budget.planned(plan) if budget else plan, progress=told)

@@ -78,7 +78,6 @@ def quantize(
     features in local frames, which keeps the symmetry under rotations.
     """
     from gaq.data import check_training_size, load_frames
-    from gaq.models import load_recipe
     from gaq.training import quantize as compress
 
     settings = _settings(no_train, {"minutes": minutes, "steps": steps, "learning_rate": learning_rate,
@@ -88,8 +87,7 @@ def quantize(
     _check_start(folder, out, resume, overwrite, [model, data, recipe])
     options.use_threads(threads)
     original = options.load_model(model, device)
-    schema = original.stored.schema
-    chosen = load_recipe(recipe, original.config.kind).with_overrides(changes or [], schema.roles)
+    chosen = options.chosen_recipe(recipe, changes, original)
     labelled = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit, weight=weight_key))
     if frames is not None:
         labelled = labelled.take(frames, settings.seed if settings else 0)

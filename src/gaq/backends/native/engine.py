@@ -2,22 +2,29 @@
 
 import ctypes
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gaq.backends.native.errors import BUSY, BY_STATUS, EngineBusy, EngineError
-from gaq.backends.native.library import Dynamics, Facts, library
+from gaq.backends.native.library import Dynamics, Facts, ModelFacts, library
 from gaq.errors import StructureError
 from gaq.graph import Graph
 from gaq.threads import MOST_THREADS, Lock
 
-if TYPE_CHECKING:
-    from gaq.dynamics.native import State
-
 MESSAGE = 512  # bytes of a reason
 ISA = "GAQ_ISA"  # environment variable that forces an instruction set
+
+
+class Moving(Protocol):
+    """What `NativeEngine.advance` changes in place: the arrays of a simulation, of N atoms in R structures."""
+
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    potential: NDArray[np.float64]
+    kinetic: NDArray[np.float64]
 
 
 class NativeEngine:
@@ -66,8 +73,14 @@ class NativeEngine:
 
     def facts(self) -> Facts:
         """Return instruction set, threads and memory."""
-        facts = Facts()
+        facts = Facts(size=ctypes.sizeof(Facts))
         self._call("gaq_engine_facts", ctypes.byref(facts))
+        return facts
+
+    def model_facts(self) -> ModelFacts:
+        """Return kind, cutoff, hops and species of the model that the blob holds."""
+        facts = ModelFacts(size=ctypes.sizeof(ModelFacts))
+        self._call("gaq_engine_model_facts", ctypes.byref(facts))
         return facts
 
     def set_graph(self, graph: Graph) -> object:
@@ -89,6 +102,19 @@ class NativeEngine:
             self._energies = _Buffer((self.atoms,))
             return self.graph
 
+    def set_offsets(self, offsets: NDArray[np.float64]) -> None:
+        """Change the offsets (E, 3) in Å of the edges of the graph, in its order: the cell changes, the images stay.
+
+        Results have the bits of those after `set_graph` with these offsets; `graph` stays the token that it is.
+
+        Raises:
+            StructureError: offsets of another shape.
+            EngineError: no graph was set, or one of another number of edges.
+        """
+        if np.ndim(offsets) != 2 or np.shape(offsets)[1] != 3:
+            raise StructureError(f"offsets must have shape (edges, 3), not {np.shape(offsets)}")
+        self._call("gaq_engine_set_offsets", len(offsets), np.ascontiguousarray(offsets, np.float64))
+
     def compute(self, positions: NDArray[np.float64], virial: bool = False
                 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
         """Return energies (N,) in eV, forces (N, 3) in eV/Å and, if asked for, virials (N, 3, 3) in eV."""
@@ -102,7 +128,7 @@ class NativeEngine:
             return self._energies.values.copy(), self._forces.values.copy(), virials
 
     def advance(self, bath: Dynamics, steps: int, masses: NDArray[np.float64], batch: NDArray[np.int32], structures: int,
-                reference: NDArray[np.float64], state: "State") -> None:
+                reference: NDArray[np.float64], state: Moving) -> None:
         """Go on for up to `steps` steps of molecular dynamics; `gaq_engine_run` of the header."""
         shape = (self.atoms, 3)
         if any(a.shape != shape or a.dtype != np.float64 or not a.flags.c_contiguous for a in (

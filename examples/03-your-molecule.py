@@ -1,0 +1,5 @@
+# %% [markdown]
+# # Dynamics
+
+# %%
+print("later")

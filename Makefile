@@ -34,7 +34,7 @@ fuzz: install
 sanitize: install
 	cmake -S csrc -B build/sanitize -DGAQ_SANITIZE=ON
 	cmake --build build/sanitize --parallel
-	$(BIN)/python tests/engine/write_blobs.py build/sanitize
+	$(BIN)/python tests/backends/native/write_blobs.py build/sanitize
 	for test in build/sanitize/test_*; do $$test || exit 1; done
 	build/sanitize/stress build/sanitize/*.blob
 	$(BIN)/python -m tests.fuzz blobs --sanitized --cases $(CASES) --seed $(SEED)
@@ -42,7 +42,7 @@ sanitize: install
 sanitize-threads: install
 	cmake -S csrc -B build/threads -DGAQ_TSAN=ON
 	cmake --build build/threads --parallel --target stress
-	$(BIN)/python tests/engine/write_blobs.py build/threads
+	$(BIN)/python tests/backends/native/write_blobs.py build/threads
 	build/threads/stress build/threads/robust-w4a8.blob
 
 demo: install

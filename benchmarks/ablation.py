@@ -17,7 +17,7 @@ from gaq.quant.direction import ComponentDirection
 from gaq.quant.magnitude import LinearMagnitude
 from gaq.quant.vectors import MDDQ, Components
 from gaq.recipe import RECIPES, Change, Recipe
-from gaq.train import load_config, train
+from gaq.training import load_config, train
 
 DATA = "rmd17:ethanol:1:train"
 FLOAT = Path("models/ethanol-fp32.safetensors")

@@ -26,13 +26,13 @@ from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gaq.cli
-import gaq.md.drivers
+import gaq.dynamics.drivers
 from gaq.data import load_frames, write_frames
 from gaq.data.structures import structure_from
 from gaq.forcefield import load
 from gaq.structure import Structure
-from gaq.train.config import LOW_BIT
-from gaq.train.fit import quantize as compress
+from gaq.training.config import LOW_BIT
+from gaq.training.fit import quantize as compress
 
 MODEL = Path(__file__).parents[1] / "models" / "ethanol-gfn2-fp32.safetensors"
 SHAPE = "{scalars: 8, vectors: 4, heads: 2, layers: 1, radial_functions: 6, filter_width: 8}"

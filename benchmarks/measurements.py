@@ -14,10 +14,10 @@ import torch
 
 import gaq
 from benchmarks.coders import CODERS
-from gaq.audit import Plan, derivatives, simulation_figures
+from gaq.assess.audit import Plan, derivatives, simulation_figures
+from gaq.backends.choice import on_backend
 from gaq.data import Frames
-from gaq.engine.backend import on_backend
-from gaq.engine.dynamics import simulate_replicas
+from gaq.dynamics.native import simulate_replicas
 from gaq.forcefield import ForceField, load
 from gaq.graph import Graph, Prediction, Predictor
 from gaq.metrics.accuracy import accuracy

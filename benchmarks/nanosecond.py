@@ -20,8 +20,8 @@ import numpy as np
 
 import gaq
 from benchmarks.catalogue import CONSERVATION, LABELS
+from gaq.assess.evaluate import hardware
 from gaq.errors import GaqError
-from gaq.evaluate import hardware
 from gaq.files import sha256, write_atomically
 from gaq.metrics.conservation import SETTLING, energy_drift
 

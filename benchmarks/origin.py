@@ -10,9 +10,9 @@ from benchmarks.catalogue import Catalogue, Entry
 from gaq.demo import qat_settings
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField
-from gaq.nn.model import ModelConfig
+from gaq.models.transformer.network import ModelConfig
 from gaq.recipe import RECIPES, Change, Recipe, Schedule
-from gaq.train.config import TrainConfig, load_config, validated
+from gaq.training.config import TrainConfig, load_config, validated
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 BY_OPTION = {"batch_size": "--batch-size", "learning_rate": "--lr", "seed": "--seed"}  # of `gaq quantize`

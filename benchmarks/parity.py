@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 import gaq
+from gaq.assess.evaluate import hardware
+from gaq.backends.native.engine import NativeForceField
+from gaq.backends.native.errors import NoSuchInstructionSet
 from gaq.data.structures import waters
-from gaq.engine.errors import NoSuchInstructionSet
-from gaq.engine.native import NativeForceField
 from gaq.errors import GaqError
-from gaq.evaluate import hardware
 from gaq.forcefield import ForceField
 from gaq.graph import Graph, collate
 from gaq.structure import Structure

@@ -11,7 +11,7 @@ from benchmarks.coders import CODERS
 from benchmarks.origin import changes
 from benchmarks.settings import Settings
 from benchmarks.workers import Job
-from gaq.audit import DRIFT_BOUND, FLUCTUATION_RATIO_BOUND, LAMBDA_BOUND, STEPS, Plan, judge
+from gaq.assess.audit import DRIFT_BOUND, FLUCTUATION_RATIO_BOUND, LAMBDA_BOUND, STEPS, Plan, judge
 from gaq.metrics.loops import POINTS
 
 Results = dict[str, dict[str, Any]]

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from gaq.engine.blob import ENTRY, HEADER, TYPES
+from gaq.lowering.blob import ENTRY, HEADER, TYPES
 from gaq.tensorfile import digest
 
 
@@ -37,7 +37,7 @@ def sealed(data: bytearray) -> bytes:
 
 
 def arrays_of(blob: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a blob by name, in their order; `gaq.engine.blob._written` makes a blob of them again."""
+    """The arrays of a blob by name, in their order; `gaq.lowering.blob._written` makes a blob of them again."""
     kinds = {code: dtype for dtype, code in TYPES.items()}
     arrays = {}
     for n in range(int.from_bytes(blob[12:16], "little")):

@@ -17,13 +17,13 @@ from safetensors.torch import save_file
 from sealing import contents, rewrite
 from tiny import SHAPES, calibration, cluster, crystal, forcefield, named, predict
 
+from gaq.compress.swap import freeze, prepare
 from gaq.errors import GaqError, ModelFileError, OutputError, SpeciesError, StructureError
 from gaq.forcefield import FORMAT_VERSION, ForceField, load
 from gaq.graph import build_graph
-from gaq.nn.model import ModelConfig, Transformer
+from gaq.models.transformer.network import ModelConfig, Transformer
 from gaq.recipe import RECIPES
 from gaq.structure import Structure
-from gaq.transform import freeze, prepare
 
 
 @pytest.fixture(scope="module")

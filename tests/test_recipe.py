@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tiny import SHAPES, float_model
 
+from gaq.compress.swap import leaves
 from gaq.errors import ConfigError
 from gaq.recipe import RECIPES, ROLES, Recipe, Rule, Schedule, load_recipe, save_recipe
-from gaq.transform import leaves
 
 
 def test_roles_are_those_of_the_models_leaves() -> None:

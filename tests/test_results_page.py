@@ -8,7 +8,7 @@ import torch
 
 import gaq
 from gaq.forcefield import ForceField, frozen
-from gaq.nn.model import ModelConfig, Transformer
+from gaq.models.transformer.network import ModelConfig, Transformer
 from gaq.recipe import RECIPES
 
 ROOT = Path(__file__).parents[1]

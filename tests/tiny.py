@@ -8,12 +8,12 @@ import torch
 from ase.build import molecule
 from numpy.typing import ArrayLike
 
+from gaq.compress.swap import freeze, prepare
 from gaq.forcefield import ForceField
 from gaq.graph import Graph, Prediction, build_graph, collate
-from gaq.nn.model import ModelConfig, Transformer
+from gaq.models.transformer.network import ModelConfig, Transformer
 from gaq.recipe import RECIPES
 from gaq.structure import Structure
-from gaq.transform import freeze, prepare
 
 CUTOFF = 4.0
 SPECIES = (1, 6, 7, 8)

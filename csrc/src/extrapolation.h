@@ -1,4 +1,4 @@
-// What the network is asked and believed beyond its training data; as gaq.nn.extrapolation.
+// What the network is asked and believed beyond its training data; as gaq.models.transformer.extrapolation.
 #pragma once
 
 #include "simd.h"

@@ -7,25 +7,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gaq.backends.choice import on_backend
     from gaq.data import Frames, KeyMap, load_frames
-    from gaq.engine.backend import on_backend
     from gaq.errors import GaqError
     from gaq.forcefield import ForceField, load
     from gaq.graph import Graph, Prediction
     from gaq.metrics.equivariance import local_equivariance_error
     from gaq.recipe import Recipe, Rule
     from gaq.structure import Structure
-    from gaq.train import Optimization, quantize, train
+    from gaq.training import Optimization, quantize, train
 
 __all__ = ["ForceField", "Frames", "GaqError", "Graph", "KeyMap", "Optimization", "Prediction", "Recipe", "Rule",
            "Structure", "load", "load_frames", "local_equivariance_error", "on_backend", "quantize",
            "train"]
 
-_HOMES = {"gaq.data": ("Frames", "KeyMap", "load_frames"), "gaq.engine.backend": ("on_backend",),
+_HOMES = {"gaq.data": ("Frames", "KeyMap", "load_frames"), "gaq.backends.choice": ("on_backend",),
           "gaq.errors": ("GaqError",), "gaq.forcefield": ("ForceField", "load"), "gaq.graph": ("Graph", "Prediction"),
           "gaq.structure": ("Structure",), "gaq.metrics.equivariance": ("local_equivariance_error",),
-          "gaq.recipe": ("Recipe", "Rule"), "gaq.train.fit": ("quantize", "train"),
-          "gaq.train.config": ("Optimization",)}
+          "gaq.recipe": ("Recipe", "Rule"), "gaq.training.fit": ("quantize", "train"),
+          "gaq.training.config": ("Optimization",)}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,18 +9,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
+from gaq.assess.evaluate import evaluate
 from gaq.data import Frames, write_frames
 from gaq.data.label import label
 from gaq.data.structures import structure_from
-from gaq.evaluate import evaluate
+from gaq.dynamics.drivers import run_md
 from gaq.files import write_atomically
 from gaq.forcefield import ForceField, load
-from gaq.md.drivers import run_md
 from gaq.report.page import write_page
 from gaq.structure import Structure
-from gaq.train import DataConfig, Optimization, TrainConfig, quantize, train
-from gaq.train.checkpoint import Progress
-from gaq.train.config import LOW_BIT, ModelShape
+from gaq.training import DataConfig, Optimization, TrainConfig, quantize, train
+from gaq.training.checkpoint import Progress
+from gaq.training.config import LOW_BIT, ModelShape
 
 SHIPPED = "ethanol-gfn2-fp32.safetensors"
 SEED = 2026  # not the seed of the shipped model's training frames

@@ -17,18 +17,18 @@ from torch import Tensor
 
 import gaq.threads  # noqa: F401 - PyTorch in a forked child must not wait for threads that stayed behind
 from gaq import tensorfile
+from gaq.compress.swap import build, freeze, saturation, single_quantizers
 from gaq.errors import DataError, GaqError, ModelFileError, SpeciesError, StructureError
 from gaq.graph import Graph, Prediction, Predictor, build_graph, collate
-from gaq.nn.extrapolation import nearest_known
-from gaq.nn.model import ModelConfig, Transformer
+from gaq.models.transformer.extrapolation import nearest_known
+from gaq.models.transformer.network import ModelConfig, Transformer
 from gaq.nn.overflow import overflow_told
 from gaq.recipe import Recipe, first_fault
 from gaq.structure import Structure
-from gaq.transform import build, freeze, saturation, single_quantizers
 
 if TYPE_CHECKING:
+    from gaq.adapters.ase import GaqCalculator
     from gaq.data import Frames
-    from gaq.md.calculator import GaqCalculator
 
 FORMAT_VERSION = 2
 ENTRY = "gaq"  # of the file's metadata: the header
@@ -40,7 +40,7 @@ class ForceField:
     """A model that is ready to predict.
 
     Args:
-        model: float, or frozen by `gaq.transform.freeze`.
+        model: float, or frozen by `gaq.compress.swap.freeze`.
         recipe: how the model is quantized.
         provenance: how it was made: training configuration, data fingerprint, curves; plain JSON.
     """
@@ -114,8 +114,8 @@ class ForceField:
             ConfigError: an unknown backend.
             EngineError: the engine was asked for, and is not installed or does not compute this model.
         """
-        from gaq.engine.backend import on_backend
-        from gaq.md.calculator import GaqCalculator
+        from gaq.adapters.ase import GaqCalculator
+        from gaq.backends.choice import on_backend
         return GaqCalculator(on_backend(self, backend))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "ForceField":
@@ -129,7 +129,7 @@ class ForceField:
         """Return a copy that knows what these structures show it: the training data of an older file, say.
 
         Kept are the shortest distance of each two species, and the range of the network's outputs in up to 200 structures,
-        evenly spread; beyond them the model holds back (`gaq.nn.extrapolation`). Predictions within do not change.
+        evenly spread; beyond them the model holds back. Predictions within do not change.
 
         Raises:
             DataError: no structures.

@@ -45,7 +45,7 @@ def test_a_verdict_is_shown_written_and_stored(place):
 def test_a_model_that_is_replaced_meanwhile_gets_no_audit_of_another(place, monkeypatch):
     import shutil
 
-    import gaq.audit
+    import gaq.assess.audit
 
     def measure(*arguments, **settings):
         shutil.copy("w4a8.safetensors", "w4.safetensors")

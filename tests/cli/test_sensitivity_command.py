@@ -9,9 +9,9 @@ import tiny
 from invocation import invoke, one_error
 
 from gaq import load
+from gaq.assess.sensitivity import WIDTHS
 from gaq.data import write_frames
 from gaq.recipe import Recipe, Rule, load_recipe, save_recipe
-from gaq.sensitivity import WIDTHS
 
 SHORT = ("--frames", 2, "--rotations", 1, "--recipe", "few.json")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from invocation import invoke, one_error
 
-from gaq.md import drivers
+from gaq.dynamics import drivers
 
 
 @pytest.mark.parametrize("ensemble", ["nve", "nvt"])

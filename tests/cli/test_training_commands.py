@@ -4,7 +4,7 @@ import torch
 from invocation import invoke, one_error
 
 from gaq import load, load_frames
-from gaq.train.loop import Loop
+from gaq.training.loop import Loop
 
 
 def interrupted_at(monkeypatch, step: int) -> None:

@@ -15,7 +15,7 @@ from gaq.errors import ConfigError, DataError, GaqError
 from gaq.recipe import load_recipe
 from gaq.report import read_results
 from gaq.structure import Structure
-from gaq.train.config import load_config
+from gaq.training.config import load_config
 
 UNLABELLED = KeyMap(energy=None, forces=None)
 READERS = (load_frames, structure_from, load_config, read_results, lambda path: load_recipe(f"{path}.json"),

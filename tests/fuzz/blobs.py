@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gaq.engine.blob import ENTRY, HEADER, TYPES, _written, lower
-from gaq.engine.errors import BadBlob, NoSuchInstructionSet
-from gaq.engine.native import NativeEngine
+from gaq.backends.native.engine import NativeEngine
+from gaq.backends.native.errors import BadBlob, NoSuchInstructionSet
 from gaq.errors import GaqError
 from gaq.graph import Graph, build_graph
+from gaq.lowering.blob import ENTRY, HEADER, TYPES, _written, lower
 from gaq.structure import Structure
 from tests.fuzz.harness import DRIVER
 from tests.sealing import arrays_of, sealed

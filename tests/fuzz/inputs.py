@@ -18,19 +18,19 @@ from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
 from ase.io import write as ase_write
 
+from gaq.adapters.ase import GaqCalculator
 from gaq.atoms import atoms_of, structure_of
+from gaq.backends.native.engine import NativeForceField
 from gaq.data import KeyMap, load_frames, write_frames
 from gaq.data.structures import structure_from
-from gaq.engine.native import NativeForceField
+from gaq.dynamics.drivers import run_md
 from gaq.errors import GaqError
 from gaq.graph import build_graph
-from gaq.md.calculator import GaqCalculator
-from gaq.md.drivers import run_md
 from gaq.neighbours import find_neighbours
 from gaq.recipe import ROLES, load_recipe
 from gaq.report import comparison_table, read_results, write_page
 from gaq.structure import Structure
-from gaq.train.config import load_config
+from gaq.training.config import load_config
 from tests.tiny import forcefield
 
 NUMBERS = ("nan", "inf", "-inf", "1e300", "-1e300", "1e308", "1e-320", "1e400", "0", "-0.0", "-1", "1", "2", "0.5", "3.5",

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from gaq.engine.errors import BadBlob, NotLowered
-from gaq.engine.native import NativeForceField
+from gaq.backends.native.engine import NativeForceField
+from gaq.backends.native.errors import BadBlob, NotLowered
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField, load
 from gaq.structure import Structure

@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny import MODELS, SPECIES, calibration, cluster, crystal, float_model, forcefield, named, prepared
 
+from gaq.compress.swap import freeze, prepare
 from gaq.data import load_frames
 from gaq.forcefield import ForceField, frozen, load
 from gaq.graph import Graph, build_graph, collate
-from gaq.nn.model import ModelConfig, Transformer
+from gaq.models.transformer.network import ModelConfig, Transformer
 from gaq.recipe import RECIPES
-from gaq.transform import freeze, prepare
 
 SAMPLE = collate([build_graph(s, 4.0) for s in (named("CH3CH2OH"), named("C6H6"), cluster(9, seed=2), crystal())])
 

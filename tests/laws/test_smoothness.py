@@ -9,7 +9,7 @@ from tiny import CUTOFF, FORCE, MODELS, SHAPES, SMOOTH, SPECIES, at, cluster, fl
 
 from gaq.forcefield import ForceField
 from gaq.graph import Prediction, collate
-from gaq.nn.model import Transformer
+from gaq.models.transformer.network import Transformer
 from gaq.recipe import RECIPES
 from gaq.structure import Structure
 

@@ -24,6 +24,7 @@ from tiny import (
     predict,
 )
 
+from gaq.compress.swap import freeze, prepare
 from gaq.forcefield import ForceField
 from gaq.graph import Graph, collate
 from gaq.quant.direction import FibonacciCodebook, IcosahedralCodebook, KMeansCodebook, OctahedralMap
@@ -31,7 +32,6 @@ from gaq.quant.vectors import MDDQ, Components
 from gaq.recipe import RECIPES
 from gaq.so3 import axis_rotation, random_rotations
 from gaq.structure import Structure
-from gaq.transform import freeze, prepare
 
 EXACT = 1e-10  # eV and eV/Å, of forces of 1 eV/Å
 EDGE = 0.01  # eV and eV/Å: what a code that tips over is worth

@@ -9,10 +9,10 @@ from ase.md.verlet import VelocityVerlet
 from tiny import crystal, forcefield
 from toys import Broken, Curl, LennardJones, Springs, molecule
 
+from gaq.dynamics.nve import SKIN, _Neighbours, simulate_replicas, thermal_velocities
 from gaq.errors import ConfigError, GaqError
 from gaq.graph import build_graph
 from gaq.metrics.conservation import replica_drift
-from gaq.metrics.nve import SKIN, _Neighbours, simulate_replicas, thermal_velocities
 from gaq.structure import Structure
 
 TETRAHEDRON = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 1.2 / 8**0.5  # edges of 1.2 Å

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from gaq.engine.blob import MOST_CODE_BITS, MOST_WHOLE_BITS
-from gaq.nn.attention import ATTENTIONS
-from gaq.nn.model import ModelConfig
+from gaq.lowering.blob import MOST_CODE_BITS, MOST_WHOLE_BITS
+from gaq.models.transformer.attention import ATTENTIONS
+from gaq.models.transformer.network import ModelConfig
 from gaq.recipe import Recipe
 
 OPERATIONS = 2  # a multiplication and an addition

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gaq.backends.native.engine import NativeForceField
 from gaq.bench.peers import PEERS
 from gaq.bench.systems import System
-from gaq.engine.native import NativeForceField
+from gaq.compress.swap import freeze, prepare
 from gaq.errors import ConfigError, did_you_mean
 from gaq.forcefield import ForceField
 from gaq.graph import Graph
-from gaq.nn.model import edge_vectors
+from gaq.models.transformer.network import edge_vectors
 from gaq.recipe import Recipe
-from gaq.transform import freeze, prepare
 
 FP32 = "fp32"
 ENGINE, COMPILED, EAGER, BFLOAT16 = "engine", "torch-compile", "torch-eager", "torch-bf16"

@@ -9,7 +9,7 @@ from gaq.data.structures import AZOBENZENE, structure_from
 from gaq.errors import ConfigError
 from gaq.forcefield import ForceField
 from gaq.graph import Graph, build_graph, collate
-from gaq.nn.model import Transformer
+from gaq.models.transformer.network import Transformer
 from gaq.recipe import RECIPES
 from gaq.structure import Structure
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gaq.engine.library import Ceilings, library
+from gaq.backends.native.library import Ceilings, library
 
 MOST_CALLS, ROUND_SECONDS = 50, 0.01  # of a fast function in each round
 Key = TypeVar("Key", bound=Hashable)

@@ -15,7 +15,7 @@ from gaq.errors import ConfigError, OutputError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gaq.audit import Plan
+    from gaq.assess.audit import Plan
     from gaq.graph import Predictor
     from gaq.metrics.calculators import CalculatorPredictor
 
@@ -54,8 +54,8 @@ def audit(
     Compares forces with differences of the energy, looks for forces that are no gradient at all, and simulates at
     constant energy, always with the model as it is deployed.
     """
-    from gaq.audit import audit as measure
-    from gaq.audit import usual_plan
+    from gaq.assess.audit import audit as measure
+    from gaq.assess.audit import usual_plan
     from gaq.data import KeyMap, load_frames
     from gaq.files import write_atomically
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gaq.bench import Comparison, Row
-    from gaq.nn.model import ModelConfig
+    from gaq.models.transformer.network import ModelConfig
 
 PARTS = Unit("parts", "parts/s")
 RECIPES = "fp32,w4a16,w4a8"
@@ -57,10 +57,10 @@ def bench(
 
     Rounds are interleaved; figures are medians.
     """
+    from gaq.assess.evaluate import hardware
     from gaq.bench import Plan, as_json, compare
     from gaq.bench.summary import summarize
     from gaq.bench.systems import LARGE, SYSTEMS
-    from gaq.evaluate import hardware
     from gaq.files import write_atomically
 
     chosen = SYSTEMS if systems is None else _names(systems)

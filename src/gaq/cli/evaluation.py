@@ -52,8 +52,8 @@ def evaluate(
     """
     import torch
 
+    from gaq.assess.evaluate import evaluate as measure
     from gaq.data import load_frames
-    from gaq.evaluate import evaluate as measure
     from gaq.files import write_atomically
     from gaq.report import comparison_table
 

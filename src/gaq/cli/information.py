@@ -39,8 +39,8 @@ def info(
 def _installation() -> dict[str, str]:
     import torch
 
+    from gaq.assess.evaluate import hardware
     from gaq.data.download import data_folders
-    from gaq.evaluate import hardware
 
     machine = hardware()
     devices = ["cpu", *(f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count()))]
@@ -53,8 +53,8 @@ def _installation() -> dict[str, str]:
 
 def _engine() -> str:
     """Say which native library and instruction set compute, or why none does."""
-    from gaq.engine.errors import EngineMissing
-    from gaq.engine.library import library
+    from gaq.backends.native.errors import EngineMissing
+    from gaq.backends.native.library import library
 
     try:
         found = library()
@@ -91,7 +91,7 @@ def _identity(forcefield: "ForceField", path: Path) -> dict[str, str]:
 
 def _leaf_table(forcefield: "ForceField") -> Table:
     """Return one row for each leaf: how many bits its weights and inputs have, and how vectors are stored."""
-    from gaq.transform import leaves
+    from gaq.compress.swap import leaves
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for heading in ("leaf", "role", "weight\nbits", "input\nbits", "vector format", "bits per vector"):

@@ -13,10 +13,10 @@ from gaq.errors import ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gaq.allocation import Allocation, Budget
+    from gaq.assess.allocate import Allocation, Budget
+    from gaq.assess.sensitivity import Measures, Report
     from gaq.data import Frames
     from gaq.forcefield import ForceField
-    from gaq.sensitivity import Measures, Report
 
 MODELS = Unit("models", "per second")
 BUDGET = "Budget"  # heading in the help
@@ -63,11 +63,11 @@ def sensitivity(
     Every part (weights, inputs or vector features of a leaf) is rounded as the recipe says while all else stays in
     float. With a budget, every width is tried, and each part gets as few bits as the budget allows.
     """
-    from gaq.allocation import Budget
+    from gaq.assess.allocate import Budget
+    from gaq.assess.sensitivity import Plan
+    from gaq.assess.sensitivity import sensitivity as measure
     from gaq.data import load_frames
     from gaq.recipe import load_recipe
-    from gaq.sensitivity import Plan
-    from gaq.sensitivity import sensitivity as measure
 
     chosen = load_recipe(recipe).with_overrides(changes or [])
     plan = Plan(frames, rotations, jacobian_frames=jacobian_frames, picoseconds=picoseconds, replicas=replicas, seed=seed)
@@ -102,9 +102,9 @@ def _allocated(original: "ForceField", frames: "Frames", report: "Report", budge
     """Choose bits, show them, and measure the recipe they make against what was predicted."""
     from dataclasses import asdict
 
-    from gaq.allocation import allocate
+    from gaq.assess.allocate import allocate
+    from gaq.assess.sensitivity import Bench
     from gaq.recipe import save_recipe
-    from gaq.sensitivity import Bench
 
     found = allocate(report, budget)
     if out is not None:

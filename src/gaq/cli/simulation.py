@@ -14,9 +14,9 @@ from gaq.cli.terminal import meter, say, show, steps_of
 from gaq.errors import ConfigError, ExtrapolationWarning
 
 if TYPE_CHECKING:
+    from gaq.dynamics.drivers import MDResult
+    from gaq.dynamics.extrapolation import Extrapolation
     from gaq.forcefield import ForceField
-    from gaq.md.drivers import MDResult
-    from gaq.md.extrapolation import Extrapolation
 
 MANY_CLIPPED = 0.05  # of the values of one quantizer; learned steps clip about half a percent within their range
 
@@ -47,8 +47,8 @@ def md(
     A run can be stopped with Ctrl-C or SIGTERM at any time, and goes on with --resume, the same model and settings.
     """
     from gaq.data.structures import structure_from
+    from gaq.dynamics.drivers import run_md
     from gaq.files import write_atomically
-    from gaq.md.drivers import run_md
 
     if file is not None and options.check_writable(file) == options.check_writable(out):
         raise ConfigError(f"--out and --json are one file, {file}, and the energies would replace the trajectory; give two")
@@ -99,7 +99,7 @@ def _said() -> Iterator[None]:
 
 
 def _beyond(found: "Extrapolation") -> str:
-    from gaq.md.extrapolation import named
+    from gaq.dynamics.extrapolation import named
 
     pairs = ", ".join(f"{named(pair)} {distance:.2f} Å" for pair, distance in sorted(found.shortest.items()))
     return f"outside of the training data: {found.beyond} of {found.structures} structures looked at; nearest {pairs}"

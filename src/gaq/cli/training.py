@@ -13,8 +13,8 @@ from gaq.files import locked
 
 if TYPE_CHECKING:
     from gaq.forcefield import ForceField
-    from gaq.train.checkpoint import Progress
-    from gaq.train.config import Optimization
+    from gaq.training.checkpoint import Progress
+    from gaq.training.config import Optimization
 
 
 def train(
@@ -30,8 +30,8 @@ def train(
     checkpoint. A run can be stopped with Ctrl-C or SIGTERM at any time, and goes on with --resume; a finished one is
     extended by --resume with more optimization.steps.
     """
-    from gaq.train import load_config
-    from gaq.train import train as fit
+    from gaq.training import load_config
+    from gaq.training import train as fit
 
     settings = load_config(config, changes or [])
     folder = Path(settings.out)
@@ -79,7 +79,7 @@ def quantize(
     """
     from gaq.data import check_training_size, load_frames
     from gaq.recipe import load_recipe
-    from gaq.train import quantize as compress
+    from gaq.training import quantize as compress
 
     chosen = load_recipe(recipe).with_overrides(changes or [])
     settings = _settings(no_train, {"minutes": minutes, "steps": steps, "learning_rate": learning_rate,
@@ -130,7 +130,7 @@ def _settings(no_train: bool, given: dict[str, Any]) -> "Optimization | None":
     """
     from pydantic import ValidationError
 
-    from gaq.train.config import LOW_BIT, Optimization
+    from gaq.training.config import LOW_BIT, Optimization
 
     chosen = {name: value for name, value in given.items() if value is not None}
     budgets = [name for name in ("minutes", "steps") if name in chosen] + ["no-train"] * no_train
@@ -179,7 +179,7 @@ def _check_start(folder: Path | None, model: Path, resume: bool, overwrite: bool
 
 def _state_of(checkpoint: Path) -> str:
     """Say what kind of run a checkpoint is of."""
-    from gaq.train.checkpoint import peek
+    from gaq.training.checkpoint import peek
 
     progress = peek(checkpoint)
     if progress.step < progress.steps:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gaq.errors import GaqError
-from gaq.nn.attention import RobustAttention
+from gaq.models.transformer.attention import RobustAttention
 from gaq.nn.quantized import InputCodes, QuantizedVectors
 
 

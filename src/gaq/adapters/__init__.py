@@ -1,0 +1,1 @@
+"""Force fields for simulation programs: an adapter converts, and does nothing else."""

@@ -1,0 +1,1 @@
+"""How good a force field is: accuracy, equivariance, conservation."""

@@ -1,0 +1,1 @@
+"""What computes a model: its definition on PyTorch, or the native engine."""

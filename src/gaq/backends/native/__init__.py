@@ -1,0 +1,1 @@
+"""The native engine: a C library, loaded with ctypes."""

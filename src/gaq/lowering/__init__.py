@@ -1,0 +1,1 @@
+"""From tensors of a model to what an engine reads."""

@@ -1,0 +1,1 @@
+"""Models, each in a folder of its own."""

@@ -1,0 +1,1 @@
+"""A Euclidean transformer of the So3krates family."""

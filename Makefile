@@ -2,14 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install test fuzz sanitize sanitize-threads demo lint results clean
+.PHONY: install test docs fuzz sanitize sanitize-threads demo lint results clean
 
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,docs]"
 	touch $@
 
 lint: install
@@ -20,6 +20,10 @@ lint: install
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# The documentation site, in build/site: it is made from the program and the tutorials, which run. Warnings are errors.
+docs: install
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict
 
 # Seeded fuzzers of what comes from outside; CASES=10000 SEED=1 tries more, and others.
 CASES ?= 300

@@ -13,8 +13,8 @@ import numpy as np
 import gaq
 from gaq.data.structures import structure_from
 
-MODEL = Path(__file__).parents[1] / "models" / "ethanol-gfn2-fp32.safetensors"
-fp32 = gaq.load(MODEL)
+MODELS = Path(__file__).parents[1] / "models"
+fp32 = gaq.load(MODELS / "ethanol-gfn2-fp32.safetensors")
 ethanol = structure_from("ethanol")
 
 # %% [markdown]
@@ -24,18 +24,24 @@ ethanol = structure_from("ethanol")
 # about the z axis, turn the forces back, and compare them with those of the molecule as it lay.
 
 # %%
-angle = np.radians(30)
-rotation = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+cos, sin = np.cos(np.radians(30)), np.sin(np.radians(30))
+rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
 
 
-def error_of(field, structure, rotation):
+def forces(field, positions):
+    """Return the forces of ethanol with these positions, eV/Å."""
+    structure = gaq.Structure(ethanol.species, positions)
+    return np.asarray(field.predict(field.graph(structure)).forces)
+
+
+def error(field):
     """Return |F(R·G) − R·F(G)|, averaged over atoms, in meV/Å."""
-    turned = gaq.Structure(structure.species, structure.positions @ rotation.T)
-    before, after = (np.asarray(field.predict(field.graph(each)).forces) for each in (structure, turned))
-    return 1000 * np.linalg.norm(after - before @ rotation.T, axis=1).mean()
+    turned = forces(field, ethanol.positions @ rotation.T)
+    difference = turned - forces(field, ethanol.positions) @ rotation.T
+    return 1000 * np.linalg.norm(difference, axis=1).mean()
 
 
-print(f"FP32: {error_of(fp32, ethanol, rotation):.5f} meV/Å")
+print(f"fp32: {error(fp32):.5f} meV/Å")
 
 # %% [markdown]
 # That is the noise of single precision. This average over atoms is the **local equivariance error, LEE**: 0 is ideal, and a
@@ -49,11 +55,12 @@ print(f"FP32: {error_of(fp32, ethanol, rotation):.5f} meV/Å")
 
 # %%
 rng = np.random.default_rng(0)
-frames = [gaq.Structure(ethanol.species, ethanol.positions + rng.normal(0, 0.05, ethanol.positions.shape)) for _ in range(32)]
+rattled = ethanol.positions + rng.normal(0, 0.05, (32, *ethanol.positions.shape))
+frames = [gaq.Structure(ethanol.species, positions) for positions in rattled]
 naive = gaq.quantize(fp32, "int8-naive", frames)
 aligned = gaq.quantize(fp32, "w4a8", frames)
-for name, field in (("int8-naive", naive), ("w4a8", aligned)):
-    print(f"{name:12s} {error_of(field, ethanol, rotation):9.5f} meV/Å")
+print(f"int8-naive: {error(naive):.5f} meV/Å")
+print(f"w4a8:       {error(aligned):.5f} meV/Å")
 
 # %% [markdown]
 # ## Many rotations
@@ -62,8 +69,8 @@ for name, field in (("int8-naive", naive), ("w4a8", aligned)):
 
 # %%
 for name, field in (("fp32", fp32), ("int8-naive", naive), ("w4a8", aligned)):
-    error = gaq.local_equivariance_error(field, frames[:8], rotations=16).forces_meV_A
-    print(f"{name:12s} LEE mean {error.mean:9.5f}  max {error.max:9.5f} meV/Å")
+    lee = gaq.local_equivariance_error(field, frames[:8], rotations=16).forces_meV_A
+    print(f"{name:11s} LEE mean {lee.mean:9.5f}, largest {lee.max:9.5f} meV/Å")
 
 # %% [markdown]
 # The mean of `w4a8` lies above its typical value: in a few rotations the noise of single precision tips a number over the edge

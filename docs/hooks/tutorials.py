@@ -23,15 +23,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def page(script: Path) -> str:
     """Return a script as Markdown: its prose, its code, and under each piece of code what it prints."""
     names = {"__name__": "__main__", "__file__": str(script)}
-    parts = []
+    parts, text = [], script.read_text()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        for kind, cell in re.findall(r"^# %%( \[markdown\])?\n(.*?)(?=^# %%|\Z)", script.read_text(), re.DOTALL | re.M):
-            if kind:
+        for found in re.finditer(r"^# %%( \[markdown\])?\n(.*?)(?=^# %%|\Z)", text, re.DOTALL | re.M):
+            cell = found[2]
+            if found[1]:
                 parts.append(re.sub(r"^# ?", "", cell, flags=re.M).strip())
                 continue
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed):
-                exec(compile(cell, script, "exec"), names)
+                exec(compile("\n" * text.count("\n", 0, found.start(2)) + cell, script, "exec"), names)  # lines keep numbers
             parts.append(f"```python\n{cell.strip()}\n```")
             if printed.getvalue():
                 parts.append(f"```{{ .text .output }}\n{printed.getvalue().rstrip()}\n```")

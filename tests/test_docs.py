@@ -19,8 +19,8 @@ from gaq.report.numbers import number
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^(<!-- not run: .+ -->\n)?```(\w*)\n(.*?)^```", re.DOTALL | re.M)
-SHORTER = {"minutes=5": "steps=2", "minutes=60": "minutes=0.01", "minutes: 30": "minutes: 0.01", "rotations=64": "rotations=2",
-           "run(1000)": "run(5)", "steps=1000": "steps=5", "steps=20_000": "steps=5"}
+SHORTER = {"minutes=5": "steps=2", "minutes=60": "minutes=0.01", "minutes: 30": "minutes: 0.01",
+           "rotations=64": "rotations=2", "run(1000)": "run(5)", "steps=1000": "steps=5"}
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Rotations and rounding
 #
-# Turn a molecule, and the forces on its atoms must turn with it. A network that is equivariant does this by its make. Rounding
-# its numbers to a few bits can break it: a vector along x falls on other codes than the same vector along a diagonal. This
-# tutorial measures by how much, for naive rounding and for rounding in local frames. It runs in seconds.
+# Turn a molecule, and the forces on its atoms must turn with it. A network that is equivariant does this by
+# its make. Rounding its numbers to a few bits can break it: a vector along x falls on other codes than the
+# same vector along a diagonal. This tutorial measures by how much, for naive rounding and for rounding in
+# local frames. It runs in seconds.
 
 # %%
 from pathlib import Path
@@ -20,8 +21,9 @@ ethanol = structure_from("ethanol")
 # %% [markdown]
 # ## By hand: one rotation
 #
-# `predict` takes a graph (a structure with its neighbours) and returns energy and forces in eV and eV/Å. We turn ethanol by 30°
-# about the z axis, turn the forces back, and compare them with those of the molecule as it lay.
+# `predict` takes a graph (a structure with its neighbours) and returns energy and forces in eV and eV/Å. We
+# turn ethanol by 30° about the z axis, turn the forces back, and compare them with those of the molecule as
+# it lay.
 
 # %%
 cos, sin = np.cos(np.radians(30)), np.sin(np.radians(30))
@@ -44,14 +46,14 @@ def error(field):
 print(f"fp32: {error(fp32):.5f} meV/Å")
 
 # %% [markdown]
-# That is the noise of single precision. This average over atoms is the **local equivariance error, LEE**: 0 is ideal, and a
-# value far below the error that the model has anyway is harmless.
+# That is the noise of single precision. This average over atoms is the **local equivariance error, LEE**: 0
+# is ideal, and a value far below the error that the model has anyway is harmless.
 #
 # ## Two ways to round
 #
-# `int8-naive` rounds the x, y and z components of vector features to 8 bits. `w4a8` has fewer bits, weights of 4, and rounds
-# magnitude and direction of each vector in a frame that turns with the atom's neighbours. Both are only calibrated here, on 32
-# rattled geometries, not trained: this is about symmetry, not accuracy.
+# `int8-naive` rounds the x, y and z components of vector features to 8 bits. `w4a8` has fewer bits, weights
+# of 4, and rounds magnitude and direction of each vector in a frame that turns with the atom's neighbours.
+# Both are only calibrated here, on 32 rattled geometries, not trained: this is about symmetry, not accuracy.
 
 # %%
 rng = np.random.default_rng(0)
@@ -73,5 +75,6 @@ for name, field in (("fp32", fp32), ("int8-naive", naive), ("w4a8", aligned)):
     print(f"{name:11s} LEE mean {lee.mean:9.5f}, largest {lee.max:9.5f} meV/Å")
 
 # %% [markdown]
-# The mean of `w4a8` lies above its typical value: in a few rotations the noise of single precision tips a number over the edge
-# between two codes. [How it works](../method.md) tells why it is not more, and [choosing a recipe](../recipes.md) what to take.
+# The mean of `w4a8` lies above its typical value: in a few rotations the noise of single precision tips a
+# number over the edge between two codes. [How it works](../method.md) tells why it is not more, and [choosing
+# a recipe](../recipes.md) what to take.

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Dynamics
 #
-# From a model file to molecular dynamics: relax a molecule, simulate it at constant energy, and see whether the energy stays.
-# It takes seconds. PyTorch is not needed; the picture at the end needs matplotlib.
+# From a model file to molecular dynamics: relax a molecule, simulate it at constant energy, and see whether
+# the energy stays. It takes seconds. PyTorch is not needed; the picture at the end needs matplotlib.
 
 # %%
 from pathlib import Path
@@ -21,7 +21,8 @@ field = gaq.load(MODELS / "ethanol-w4a16.safetensors")
 # %% [markdown]
 # ## Relax
 #
-# The model is an ASE calculator. FIRE looks at forces alone; optimizers with line searches stall on an energy of few bits.
+# The model is an ASE calculator. FIRE looks at forces alone; optimizers with line searches stall on an energy
+# of few bits.
 
 # %%
 atoms = molecule("CH3CH2OH")
@@ -32,8 +33,9 @@ print(f"{atoms.get_potential_energy():.3f} eV, C-C {atoms.get_distance(0, 1):.3f
 # %% [markdown]
 # ## Simulate
 #
-# One picosecond at constant energy (NVE), in steps of 0.5 fs, from velocities of 300 K; from a relaxed start about half of that
-# becomes potential energy. ASE's own integrators work, too; `run_md` is faster, and can write a trajectory and continue it.
+# One picosecond at constant energy (NVE), in steps of 0.5 fs, from velocities of 300 K; from a relaxed start
+# about half of that becomes potential energy. ASE's own integrators work, too; `run_md` is faster, and can
+# write a trajectory and continue it.
 
 # %%
 ethanol = structure_of(atoms)
@@ -43,9 +45,9 @@ print(f"{run.temperature.mean():.0f} K on average, computed by {run.backend}")
 # %% [markdown]
 # ## Does the energy stay?
 #
-# With 16-bit activations the total energy stays as level as with FP32: what is left is the time step. With 8 bits the energy
-# is a staircase in the positions, and its total wanders. For sampling with a thermostat that does not matter; for long dynamics
-# at constant energy it does.
+# With 16-bit activations the total energy stays as level as with FP32: what is left is the time step. With 8
+# bits the energy is a staircase in the positions, and its total wanders. For sampling with a thermostat that
+# does not matter; for long dynamics at constant energy it does.
 
 # %%
 plt.figure(figsize=(7, 3), layout="constrained")
@@ -61,5 +63,5 @@ plt.legend(frameon=False)
 plt.savefig("total-energy.svg")
 
 # %% [markdown]
-# `gaq md` does the same on the command line ([first simulation](../quickstart.md)), and `gaq audit` tells whether a model is fit
-# for long dynamics ([reading an audit](../auditing.md)).
+# `gaq md` does the same on the command line ([first simulation](../quickstart.md)), and `gaq audit` tells
+# whether a model is fit for long dynamics ([reading an audit](../auditing.md)).

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Your own molecule
 #
-# From a name to a low-bit model: label frames, train an FP32 model, quantize it, and compare. Everything is made here, small
-# enough for a minute on one core; the models are as good as a minute allows. Put your molecule in place of methanol.
+# From a name to a low-bit model: label frames, train an FP32 model, quantize it, and compare. Everything is
+# made here, small enough for a minute on one core; the models are as good as a minute allows. Put your
+# molecule in place of methanol.
 
 # %%
 from pathlib import Path
@@ -17,8 +18,9 @@ from gaq.data.structures import structure_from
 # %% [markdown]
 # ## Frames
 #
-# GFN2-xTB dynamics at 400 K gives geometries with energies and forces. For a model that you use, take some 1,000 frames that
-# lie further apart (`gaq data label methanol --frames 1000 --out frames.extxyz`), or frames of a better level of theory.
+# GFN2-xTB dynamics at 400 K gives geometries with energies and forces. For a model that you use, take some
+# 1,000 frames that lie further apart (`gaq data label methanol --frames 1000 --out frames.extxyz`), or frames
+# of a better level of theory.
 
 # %%
 methanol = structure_from("methanol")
@@ -31,8 +33,8 @@ print(len(labelled), "frames; RMS force",
 # %% [markdown]
 # ## An FP32 model
 #
-# A configuration is a YAML file; [configuration](../configuration.md) has all keys. This network is far smaller than the usual
-# one, and 600 steps are few: 20,000 are usual.
+# A configuration is a YAML file; [configuration](../configuration.md) has all keys. This network is far
+# smaller than the usual one, and 600 steps are few: 20,000 are usual.
 
 # %%
 Path("methanol.yaml").write_text("""
@@ -46,8 +48,8 @@ fp32 = gaq.train(gaq.load_config("methanol.yaml"))
 # %% [markdown]
 # ## A low-bit model
 #
-# Quantization-aware training goes on from the FP32 model with the rounding in place. An average over many steps (`ema`) is no
-# good here: weights that jump between two codes have an average at the edge between them.
+# Quantization-aware training goes on from the FP32 model with the rounding in place. An average over many
+# steps (`ema`) is no good here: weights that jump between two codes have an average at the edge between them.
 
 # %%
 settings = gaq.Optimization(steps=200, learning_rate=7e-4, energy_weight=0.2, ema=0.9)

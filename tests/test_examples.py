@@ -28,7 +28,8 @@ def test_rounding_in_local_frames_keeps_rotations(tutorial: str) -> None:
 
 @pytest.mark.parametrize("tutorial", ["02-dynamics"], indirect=True)
 def test_dynamics_conserves_energy(tutorial: str) -> None:
-    wander = {name: float(value) for name, value in re.findall(r"(\w+) +total energy, standard deviation: ([\d.]+)", tutorial)}
+    found = re.findall(r"(\w+) +total energy, standard deviation: ([\d.]+)", tutorial)
+    wander = {name: float(value) for name, value in found}
     assert wander["w4a16"] < 1.5 * wander["fp32"] < 0.1
     assert wander["w4a8"] < 1.0
     assert Path("total-energy.svg").read_text().startswith("<?xml")

@@ -98,3 +98,9 @@ def test_readme_is_short_and_its_table_is_what_was_measured() -> None:
         cells = (title, number(row["forces_mae_meV_A"]), f"{number(lee['mean'])} ({number(lee['median'])})",
                  f"{row['stored_bytes'] / row['fp32_bytes']:.2f}")
         assert f"| {' | '.join(cells)} |" in readme
+
+
+def test_links_beside_the_site_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):  # those of the site are checked by `make docs`
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

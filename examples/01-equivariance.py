@@ -10,13 +10,13 @@
 from pathlib import Path
 
 import numpy as np
+from ase.build import molecule
 
 import gaq
-from gaq.data.structures import structure_from
 
 MODELS = Path(__file__).parents[1] / "models"
 fp32 = gaq.load(MODELS / "ethanol-gfn2-fp32.safetensors")
-ethanol = structure_from("ethanol")
+ethanol = molecule("CH3CH2OH")
 
 # %% [markdown]
 # ## By hand: one rotation
@@ -32,7 +32,7 @@ rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
 
 def forces(field, positions):
     """Return the forces of ethanol with these positions, eV/Å."""
-    structure = gaq.Structure(ethanol.species, positions)
+    structure = gaq.Structure(ethanol.numbers, positions)
     return np.asarray(field.predict(field.graph(structure)).forces)
 
 
@@ -58,7 +58,7 @@ print(f"fp32: {error(fp32):.5f} meV/Å")
 # %%
 rng = np.random.default_rng(0)
 rattled = ethanol.positions + rng.normal(0, 0.05, (32, *ethanol.positions.shape))
-frames = [gaq.Structure(ethanol.species, positions) for positions in rattled]
+frames = [gaq.Structure(ethanol.numbers, positions) for positions in rattled]
 naive = gaq.quantize(fp32, "int8-naive", frames)
 aligned = gaq.quantize(fp32, "w4a8", frames)
 print(f"int8-naive: {error(naive):.5f} meV/Å")

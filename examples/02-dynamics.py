@@ -13,7 +13,6 @@ from ase.build import molecule
 from ase.optimize import FIRE
 
 import gaq
-from gaq.atoms import structure_of
 
 MODELS = Path(__file__).parents[1] / "models"
 field = gaq.load(MODELS / "ethanol-w4a16.safetensors")
@@ -21,24 +20,33 @@ field = gaq.load(MODELS / "ethanol-w4a16.safetensors")
 # %% [markdown]
 # ## Relax
 #
-# The model is an ASE calculator. FIRE looks at forces alone; optimizers with line searches stall on an energy
-# of few bits.
+# A start is a name, a file, `ase.Atoms` or a `Structure`. The optimizer is FIRE, which looks at forces alone;
+# line searches stall on an energy of few bits.
+
+# %%
+relaxed = gaq.relax(field, "ethanol", fmax=0.01)
+print(f"{relaxed.energies[-1]:.4f} eV, {relaxed.largest_force:.4f} eV/Å after {relaxed.steps} steps")
+
+# %% [markdown]
+# ## In ASE
+#
+# The model is an ASE calculator, and ASE does with it what it does with any other.
 
 # %%
 atoms = molecule("CH3CH2OH")
 atoms.calc = field.calculator()
 FIRE(atoms, logfile=None).run(fmax=0.01)
-print(f"{atoms.get_potential_energy():.3f} eV, C-C {atoms.get_distance(0, 1):.3f} Å")
+print(f"{atoms.get_potential_energy():.4f} eV, C-C {atoms.get_distance(0, 1):.3f} Å")
 
 # %% [markdown]
 # ## Simulate
 #
 # One picosecond at constant energy (NVE), in steps of 0.5 fs, from velocities of 300 K; from a relaxed start
-# about half of that becomes potential energy. ASE's own integrators work, too; `run_md` is faster, and can
-# write a trajectory and continue it.
+# about half of that becomes potential energy. `run_md` also has a thermostat (`nvt`) and a barostat (`npt`), and
+# can write a trajectory and continue it.
 
 # %%
-ethanol = structure_of(atoms)
+ethanol = relaxed.structure
 run = gaq.run_md(field, ethanol, ensemble="nve", temperature_K=300, steps=2000, every=5)
 print(f"{run.temperature.mean():.0f} K on average, computed by {run.backend}")
 

@@ -104,3 +104,18 @@ def test_links_beside_the_site_lead_somewhere() -> None:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):  # those of the site are checked by `make docs`
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_configuration_page_has_every_key() -> None:
+    from gaq.training.config import TrainConfig
+
+    known = {"model.kind"}
+    for name, field in TrainConfig.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", None)
+        known |= {f"{name}.{key}" for key in inner} if inner else {name}
+    listed, group = set(), ""
+    cells = re.findall(r"^\| (`.+?) \|", (ROOT / "docs" / "configuration.md").read_text(), re.M)
+    for key in re.findall(r"`([\w.]+)`", "".join(cells)):
+        group = key.rpartition(".")[0] or group
+        listed.add(f"{group}{key}" if key.startswith(".") else key)
+    assert listed | {"model.kind"} == known

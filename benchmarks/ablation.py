@@ -13,10 +13,9 @@ from pathlib import Path
 import torch
 
 import gaq
-from gaq.quant.direction import ComponentDirection
-from gaq.quant.magnitude import LinearMagnitude
-from gaq.quant.vectors import MDDQ, Components
-from gaq.recipe import RECIPES, Change, Recipe
+from gaq.models.transformer.recipes import RECIPES
+from gaq.quant.vector_formats import MDDQ, ComponentDirection, Components, LinearMagnitude
+from gaq.recipe import Change, Recipe
 from gaq.training import load_config, train
 
 DATA = "rmd17:ethanol:1:train"

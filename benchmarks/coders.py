@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 
-from gaq.quant.direction import (
+from gaq.quant.formats import Bits
+from gaq.quant.vector_formats import (
+    MDDQ,
     ComponentDirection,
+    Components,
     Direction,
     IcosahedralCodebook,
     KMeansCodebook,
+    LinearMagnitude,
     OctahedralCodebook,
     OctahedralMap,
+    VectorFormat,
 )
-from gaq.quant.formats import Bits
-from gaq.quant.magnitude import LinearMagnitude
-from gaq.quant.vectors import MDDQ, Components, VectorFormat
 from gaq.recipe import Recipe, Rule, Schedule
 
 FINE = Components(bits=8, aligned=True)  # of degrees above 1 where a coder knows degree 1 only; equivariant by itself

@@ -10,8 +10,9 @@ from benchmarks.catalogue import Catalogue, Entry
 from gaq.demo import qat_settings
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField
-from gaq.models.transformer.network import ModelConfig
-from gaq.recipe import RECIPES, Change, Recipe, Schedule
+from gaq.models.transformer.config import ModelConfig
+from gaq.models.transformer.recipes import RECIPES
+from gaq.recipe import Change, Recipe, Schedule
 from gaq.training.config import TrainConfig, load_config, validated
 
 CONFIGS = Path(__file__).parents[1] / "configs"

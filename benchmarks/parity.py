@@ -20,8 +20,8 @@ from rich.table import Table
 
 import gaq
 from gaq.assess.evaluate import hardware
-from gaq.backends.native.engine import NativeForceField
 from gaq.backends.native.errors import NoSuchInstructionSet
+from gaq.backends.native.potential import NativePotential
 from gaq.data.structures import waters
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField
@@ -85,12 +85,12 @@ def add_rows(field: ForceField, frames: list[Structure], names: tuple[str, str],
     row("PyTorch, float64", *computed(ForceField(copy.deepcopy(field.model).double(), field.recipe), graphs), plain)
     for isa in SETS:
         try:
-            row(f"engine, {isa}", *computed(NativeForceField(field, isa=isa), graphs), plain)
+            row(f"engine, {isa}", *computed(NativePotential(field, isa=isa), graphs), plain)
         except NoSuchInstructionSet:
             continue
 
 
-def computed(field: ForceField | NativeForceField, graphs: list[Graph]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def computed(field: ForceField | NativePotential, graphs: list[Graph]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return energies (frames,) and forces (atoms, 3)."""
     found = [field.predict(graph) for graph in graphs]
     return (np.concatenate([np.asarray(p.energy, dtype=np.float64) for p in found]),

@@ -25,7 +25,7 @@ def rewrite(path: Path, header: object, state: dict[str, torch.Tensor]) -> Path:
     """A model file whose checksum is right."""
     if isinstance(header, dict):
         bare = {key: value for key, value in header.items() if key != "sha256"}
-        header = bare | {"sha256": digest(bare, state)}
+        header = bare | {"sha256": digest(bare, {name: np.asarray(t) for name, t in state.items()})}
     save_file(state, path, metadata={"gaq": json.dumps(header)})
     return path
 
@@ -37,7 +37,7 @@ def sealed(data: bytearray) -> bytes:
 
 
 def arrays_of(blob: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a blob by name, in their order; `gaq.lowering.blob._written` makes a blob of them again."""
+    """The arrays of a blob by name, in their order; `gaq.lowering.blob.written` makes a blob of them again."""
     kinds = {code: dtype for dtype, code in TYPES.items()}
     arrays = {}
     for n in range(int.from_bytes(blob[12:16], "little")):

@@ -24,7 +24,7 @@ from gaq.cli.benchmarking import thread_counts
 from gaq.data.structures import azobenzene, waters
 from gaq.errors import ConfigError, GaqError
 from gaq.graph import build_graph, collate
-from gaq.recipe import RECIPES
+from gaq.models.transformer.recipes import RECIPES
 
 FIELD = forcefield("robust", "fp32")
 FAST = ("torch-eager", "torch-bf16", "engine")

@@ -110,14 +110,16 @@ def test_tensors_of_another_type(dtype: torch.dtype, saved: Path, tmp_path: Path
     header, state = contents(saved)
     for name in ("attention.0.norm.weight", "attention.0.query.weight.packed", "energy_offsets"):
         if state[name].dtype != dtype:
-            with pytest.raises(ModelFileError, match=f"'{name}' is {dtype}"):
+            # numpy has no bfloat16 and no float8: such a file is refused before its tensors are looked at
+            said = str(dtype).removeprefix("torch.")
+            with pytest.raises(ModelFileError, match=f"'{name}' is {said}|not a whole safetensors"):
                 load(rewrite(tmp_path / "odd", header, state | {name: state[name].to(dtype)}))
 
 
 def test_a_model_in_another_precision_is_stored_in_float32(tmp_path: Path) -> None:
     field = forcefield("robust", "w4a8")
-    field.to(dtype=torch.float64).save(tmp_path / "m")
-    assert torch.equal(load(tmp_path / "m").predict(calibration()).forces, field.predict(calibration()).forces)
+    field.on("torch", dtype="float64").save(tmp_path / "m")
+    assert load(tmp_path / "m").sha256 == field.sha256
 
 
 @pytest.mark.parametrize("change", [
@@ -139,9 +141,10 @@ def test_a_file_that_changes_after_it_was_read_changes_nothing(saved: Path, tmp_
     path = Path(shutil.copy(saved, tmp_path / "m"))
     field = load(path)
     before = field.predict(calibration()).forces
+    field = load(path)
     path.write_bytes(b"")  # in place: a memory map of it would end the process
-    assert torch.equal(load(saved).predict(calibration()).forces, before)
-    assert torch.equal(field.predict(calibration()).forces, before)
+    assert np.array_equal(load(saved).predict(calibration()).forces, before)
+    assert np.array_equal(field.predict(calibration()).forces, before)
 
 
 @pytest.mark.parametrize("path", ["a" * 5000, "a\0b", "/dev/null", "/", ""])

@@ -8,12 +8,15 @@ from tiny import SHAPES, float_model
 
 from gaq.compress.swap import leaves
 from gaq.errors import ConfigError
-from gaq.recipe import RECIPES, ROLES, Recipe, Rule, Schedule, load_recipe, save_recipe
+from gaq.models import load_recipe
+from gaq.models.transformer.recipes import RECIPES
+from gaq.models.transformer.schema import ROLES
+from gaq.recipe import Recipe, Rule, Schedule, save_recipe
 
 
 def test_roles_are_those_of_the_models_leaves() -> None:
     for shape in SHAPES:
-        assert {leaf.role for _, leaf in leaves(float_model(shape))} == set(ROLES)
+        assert {leaf.leaf.role for _, leaf in leaves(float_model(shape))} == set(ROLES)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -92,7 +95,7 @@ def test_names_of_leaves_can_be_given() -> None:
 
 
 @pytest.mark.parametrize(("assignment", "message"), [
-    ("scalar", r"--set scalar: the form is ROLE.field=value"),
+    ("scalar", r"scalar: the form is ROLE.field=value"),
     ("weight=8", "the form is ROLE.field=value"),
     ("scalar.weight=", "the form is ROLE.field=value"),
     ("scaler.weight=8", r"unknown role 'scaler'; did you mean 'scalar'\?"),
@@ -104,7 +107,7 @@ def test_names_of_leaves_can_be_given() -> None:
 ])
 def test_mistaken_overrides(assignment: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        RECIPES["w4a8"].with_overrides([assignment])
+        RECIPES["w4a8"].with_overrides([assignment], ROLES)
 
 
 def test_recipes_are_frozen_values() -> None:

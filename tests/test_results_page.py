@@ -8,8 +8,9 @@ import torch
 
 import gaq
 from gaq.forcefield import ForceField, frozen
-from gaq.models.transformer.network import ModelConfig, Transformer
-from gaq.recipe import RECIPES
+from gaq.models.transformer.config import ModelConfig
+from gaq.models.transformer.network import Transformer
+from gaq.models.transformer.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
 SHAPE = {"scalars": 8, "vectors": 4, "heads": 2, "layers": 1, "radial_functions": 4, "filter_width": 8, "cutoff": 3.0}

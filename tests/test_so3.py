@@ -3,19 +3,13 @@
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
 from gaq.errors import ConfigError
-from gaq.so3 import (
-    axis_rotation,
-    components,
-    degree_slices,
-    harmonics,
-    local_frames,
-    random_rotations,
-    wigner_d,
-)
+from gaq.rotations import axis_rotation, local_frames, random_rotations, wigner_d
+from gaq.so3 import components, degree_slices, harmonics
 
 DEGREES = (1, 2, 3, 4)
 
@@ -49,6 +43,12 @@ def test_harmonics_are_those_of_e3nn(o3, degree: int) -> None:
     expected = o3.spherical_harmonics(degree, u, normalize=False, normalization="norm")
     torch.testing.assert_close(harmonics(u, 4)[:, degree_slices(4)[degree - 1]], expected, rtol=0, atol=1e-12)
     assert harmonics(u, degree).shape == (50, components(degree))
+
+
+@pytest.mark.parametrize("degree", DEGREES)
+def test_harmonics_of_arrays_are_those_of_tensors(degree: int) -> None:
+    u = directions()
+    np.testing.assert_allclose(harmonics(u.numpy(), degree), harmonics(u, degree).numpy(), rtol=0, atol=1e-15)
 
 
 @pytest.mark.filterwarnings("ignore")

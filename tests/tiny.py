@@ -8,11 +8,15 @@ import torch
 from ase.build import molecule
 from numpy.typing import ArrayLike
 
-from gaq.compress.swap import freeze, prepare
+from gaq.compress.swap import prepare, stored
 from gaq.forcefield import ForceField
-from gaq.graph import Graph, Prediction, build_graph, collate
-from gaq.models.transformer.network import ModelConfig, Transformer
-from gaq.recipe import RECIPES
+from gaq.graph import Graph, Potential, Prediction, build_graph, collate
+from gaq.models.network import Network
+from gaq.models.transformer.config import ModelConfig
+from gaq.models.transformer.network import Transformer
+from gaq.models.transformer.recipes import RECIPES
+from gaq.nn.tensors import tensor, tensors
+from gaq.recipe import FLOAT, Recipe
 from gaq.structure import Structure
 
 CUTOFF = 4.0
@@ -59,14 +63,19 @@ def prepared(shape: str, recipe: str) -> Transformer:
 
 
 @cache
-def forcefield(shape: str, recipe: str, dtype: torch.dtype = torch.float32) -> ForceField:
-    """The deployed form of this model. Shared: do not change it."""
-    return ForceField(freeze(prepared(shape, recipe)), RECIPES[recipe]).to(dtype=dtype)
+def forcefield(shape: str, recipe: str, dtype: str = "float32") -> ForceField:
+    """The deployed form of this model, on PyTorch. Shared: do not change it."""
+    return deployed(prepared(shape, recipe), RECIPES[recipe]).on("torch", dtype=dtype)
+
+
+def deployed(model: Network, recipe: Recipe = FLOAT) -> ForceField:
+    """The force field of a float or prepared model, on PyTorch."""
+    return ForceField(stored(model, recipe), "torch")
 
 
 @cache
 def calibration() -> Graph:
-    return collate([build_graph(cluster(6 + seed, seed), CUTOFF) for seed in range(4)])
+    return tensors(collate([build_graph(cluster(6 + seed, seed), CUTOFF) for seed in range(4)]))
 
 
 def cluster(atoms: int = 6, seed: int = 0, spacing: float = 1.0) -> Structure:
@@ -105,5 +114,11 @@ def at(structure: Structure, positions: ArrayLike) -> Structure:
     return Structure(species=structure.species, positions=np.asarray(positions), cell=structure.cell, pbc=structure.pbc)
 
 
-def predict(field: ForceField, structure: Structure) -> Prediction:
-    return field.predict(field.graph(structure))
+def predict(field: Potential, structure: Structure, stress: bool = False) -> Prediction:
+    """What a potential says of a structure, as tensors."""
+    return said(field, field.graph(structure), stress)
+
+
+def said(field: Potential, graph: Graph, stress: bool = False) -> Prediction:
+    """What a potential says of a graph, as tensors."""
+    return field.predict(graph, stress).mapped(tensor)

@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gaq.graph import Graph, Prediction, build_graph
+from gaq.nn.tensors import arrays, tensors
 from gaq.structure import Structure
 
 
@@ -22,6 +23,7 @@ class Toy:
         return build_graph(structure, self.cutoff)
 
     def predict(self, graph: Graph, stress: bool = False) -> Prediction:
+        graph = tensors(graph)
         strain = torch.zeros(graph.structures, 3, 3, dtype=torch.float64, requires_grad=True)
         deformation = torch.eye(3, dtype=torch.float64) + 0.5 * (strain + strain.mT)
         x = graph.positions.detach().requires_grad_()
@@ -33,8 +35,7 @@ class Toy:
         energy = torch.zeros(graph.structures, dtype=torch.float64).index_add(0, graph.batch, atoms)
         by_position, by_strain = torch.autograd.grad(energy.sum(), (x, strain))
         volume = torch.linalg.det(graph.cell).abs()
-        return Prediction(energy.detach(), -by_position, atoms.detach(),
-                          by_strain / volume[:, None, None] if stress else None)
+        return arrays(Prediction(energy, -by_position, atoms, by_strain / volume[:, None, None] if stress else None))
 
     def __call__(self, graph: Graph) -> Prediction:
         return self.predict(graph)

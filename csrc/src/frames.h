@@ -1,4 +1,4 @@
-// A rotation for each atom that turns with the molecule, and its matrices D^l; as gaq.so3.local_frames and wigner_d.
+// A rotation for each atom that turns with the molecule, and its matrices D^l; as gaq.rotations.local_frames and wigner_d.
 #pragma once
 
 #include "geometry.h"

@@ -1,37 +1,49 @@
 """gaq: geometry-aware quantization of SO(3)-equivariant graph neural network force fields.
 
-Units are eV, Å and eV/Å. Names are imported when they are first used, so that the command line answers at once.
+Units are eV, Å and eV/Å. Names are imported when they are first used, so that the command line answers at once, and what
+needs PyTorch is only missing where it is not installed.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gaq.backends.choice import on_backend
+    from gaq.assess.allocate import Budget, allocate
+    from gaq.assess.audit import audit
+    from gaq.assess.evaluate import evaluate
+    from gaq.assess.sensitivity import sensitivity
+    from gaq.bench import compare
     from gaq.data import Frames, KeyMap, load_frames
     from gaq.errors import GaqError
     from gaq.forcefield import ForceField, load
-    from gaq.graph import Graph, Prediction
+    from gaq.graph import Graph, Potential, Prediction
     from gaq.metrics.equivariance import local_equivariance_error
-    from gaq.recipe import Recipe, Rule
+    from gaq.models import load_recipe
+    from gaq.recipe import Recipe, Rule, save_recipe
     from gaq.structure import Structure
-    from gaq.training import Optimization, quantize, train
+    from gaq.training.config import Optimization, TrainConfig, load_config
+    from gaq.training.fit import quantize, train
 
-__all__ = ["ForceField", "Frames", "GaqError", "Graph", "KeyMap", "Optimization", "Prediction", "Recipe", "Rule",
-           "Structure", "load", "load_frames", "local_equivariance_error", "on_backend", "quantize",
-           "train"]
+_HOMES = {
+    "gaq.assess.allocate": ("Budget", "allocate"), "gaq.assess.audit": ("audit",), "gaq.assess.evaluate": ("evaluate",),
+    "gaq.assess.sensitivity": ("sensitivity",), "gaq.bench": ("compare",), "gaq.data": ("Frames", "KeyMap", "load_frames"),
+    "gaq.errors": ("GaqError",), "gaq.forcefield": ("ForceField", "load"),
+    "gaq.graph": ("Graph", "Potential", "Prediction"),
+    "gaq.metrics.equivariance": ("local_equivariance_error",), "gaq.models": ("load_recipe",),
+    "gaq.recipe": ("Recipe", "Rule", "save_recipe"), "gaq.structure": ("Structure",),
+    "gaq.training.config": ("Optimization", "TrainConfig", "load_config"), "gaq.training.fit": ("quantize", "train")}
 
-_HOMES = {"gaq.data": ("Frames", "KeyMap", "load_frames"), "gaq.backends.choice": ("on_backend",),
-          "gaq.errors": ("GaqError",), "gaq.forcefield": ("ForceField", "load"), "gaq.graph": ("Graph", "Prediction"),
-          "gaq.structure": ("Structure",), "gaq.metrics.equivariance": ("local_equivariance_error",),
-          "gaq.recipe": ("Recipe", "Rule"), "gaq.training.fit": ("quantize", "train"),
-          "gaq.training.config": ("Optimization",)}
+__all__ = ["Budget", "ForceField", "Frames", "GaqError", "Graph", "KeyMap", "Optimization", "Potential", "Prediction",
+           "Recipe", "Rule", "Structure", "TrainConfig", "allocate", "audit", "compare", "evaluate", "load", "load_config",
+           "load_frames", "load_recipe", "local_equivariance_error", "quantize", "save_recipe", "sensitivity", "train"]
 
 
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
-            value = getattr(import_module(home), name)
+            from gaq.optional import extras
+            with extras():
+                value = getattr(import_module(home), name)
             globals()[name] = value
             return value
     raise AttributeError(f"module 'gaq' has no attribute {name!r}; it offers {', '.join(__all__)}")

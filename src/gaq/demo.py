@@ -16,11 +16,12 @@ from gaq.data.structures import structure_from
 from gaq.dynamics.drivers import run_md
 from gaq.files import write_atomically
 from gaq.forcefield import ForceField, load
+from gaq.models import USUAL, model_kind
 from gaq.report.page import write_page
 from gaq.structure import Structure
 from gaq.training import DataConfig, Optimization, TrainConfig, quantize, train
 from gaq.training.checkpoint import Progress
-from gaq.training.config import LOW_BIT, ModelShape
+from gaq.training.config import LOW_BIT
 
 SHIPPED = "ethanol-gfn2-fp32.safetensors"
 SEED = 2026  # not the seed of the shipped model's training frames
@@ -121,8 +122,9 @@ def _shipped() -> ForceField:
 
 
 def _trained(frames: Frames, out: Path, budget: Budget, stage: Stage) -> ForceField:
+    shape = model_kind(USUAL).shape.model_validate({"vectors": 16, "layers": 2})
     config = TrainConfig(
-        data=DataConfig(train=[frames.source]), model=ModelShape(vectors=16, layers=2), out=str(out / "run-fp32"),
+        data=DataConfig(train=[frames.source]), model=shape, out=str(out / "run-fp32"),
         optimization=Optimization(minutes=budget.float_minutes, batch_size=10, seed=SEED))
     with stage(f"training the FP32 model for {budget.float_minutes:g} minutes") as advance:
         return train(config, watch=lambda p: advance(p.step, p.steps, _note(p)))

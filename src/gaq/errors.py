@@ -46,6 +46,10 @@ class OutputError(GaqError, OSError):
     """An output that could not be written; whatever was at its path before is untouched."""
 
 
+class PackageMissing(GaqError, ImportError):
+    """An optional package that is not installed, and that was needed."""
+
+
 class Terminated(KeyboardInterrupt):
     """A signal that asks the process to end; whatever saves at Ctrl-C saves then, too.
 

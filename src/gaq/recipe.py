@@ -6,6 +6,7 @@ matches stays in float.
 
 import fnmatch
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,15 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from gaq.errors import ConfigError, did_you_mean
 from gaq.files import write_atomically
-from gaq.quant.direction import ComponentDirection, KMeansCodebook
 from gaq.quant.formats import Bits, InputBits
-from gaq.quant.magnitude import LinearMagnitude
-from gaq.quant.vectors import MDDQ, Components, VectorFormat
+from gaq.quant.vector_formats import (
+    VectorFormat,
+)
 from gaq.reading import read_text
 
 FILE_ENDING = ".json"
 MOST_RULES = 4096  # or changes, of a recipe: several for each leaf of the largest models
-ROLES = ("first", "radial", "contraction", "scalar", "update", "junction", "vector", "feature", "last")
 
 
 Pattern = Annotated[str, Field(max_length=200)]
@@ -128,8 +128,12 @@ class Recipe(_Frozen):
         made = {c.field: c.value for c in self.changes if _matches(c.match, name, role)}
         return Rule.model_validate(rule.model_dump() | made) if made else rule
 
-    def with_overrides(self, assignments: list[str]) -> "Recipe":
+    def with_overrides(self, assignments: list[str], roles: Sequence[str] = ()) -> "Recipe":
         """Return the recipe with `PATTERN.field=value` set on top, e.g. `scalar.input=12` or `schedule.lee_weight=0.1`.
+
+        Args:
+            assignments: as said.
+            roles: of the model, so that a misspelt one is told; none takes any.
 
         Raises:
             ConfigError: an assignment that does not follow this form, an unknown field, a value out of range.
@@ -139,16 +143,16 @@ class Recipe(_Frozen):
             target, _, text = assignment.partition("=")
             pattern, _, field = target.strip().rpartition(".")
             if not pattern or not text:
-                raise ConfigError(f"--set {assignment}: the form is ROLE.field=value, e.g. scalar.input=12")
+                raise ConfigError(f"{assignment}: the form is ROLE.field=value, e.g. scalar.input=12")
             value = None if text.strip().lower() in ("none", "float") else _value(text.strip())
             if pattern == "schedule":
                 _known(field, Schedule.model_fields, assignment)
                 data["schedule"][field] = value
                 continue
             _known(field, Rule.model_fields, assignment)
-            if "." not in pattern and "*" not in pattern and pattern not in ROLES:
-                raise ConfigError(f"--set {assignment}: unknown role {pattern!r}{did_you_mean(pattern, ROLES)}; "
-                                  f"roles are {', '.join(ROLES)}")
+            if roles and "." not in pattern and "*" not in pattern and pattern not in roles:
+                raise ConfigError(f"{assignment}: unknown role {pattern!r}{did_you_mean(pattern, roles)}; "
+                                  f"roles are {', '.join(roles)}")
             data["changes"] = [*data["changes"], {"match": pattern, "field": field, "value": value}]
         return _validated(data)
 
@@ -157,8 +161,11 @@ def _matches(pattern: str, name: str, role: str) -> bool:
     return pattern == role or fnmatch.fnmatchcase(name, pattern)
 
 
-def load_recipe(given: "str | Recipe | dict") -> Recipe:
+def read_recipe(given: "str | Recipe | dict", named: Mapping[str, "Recipe"]) -> Recipe:
     """Return a recipe from its name, its data, or the path of a JSON file (`*.json`), as `save_recipe` writes it.
+
+    Args:
+        named: those that can be given by name.
 
     Raises:
         ConfigError: an unknown name, no such file, or data that do not follow the schema.
@@ -171,14 +178,14 @@ def load_recipe(given: "str | Recipe | dict") -> Recipe:
     if given.endswith(FILE_ENDING):
         return _read(Path(given))
     name = given.lower()
-    if name not in RECIPES:
-        raise ConfigError(f"unknown recipe {given[:80]!r}{did_you_mean(name[:80], RECIPES)}; recipes are "
-                          f"{', '.join(RECIPES)}, or a file *{FILE_ENDING}")
-    return RECIPES[name]
+    if name not in named:
+        raise ConfigError(f"unknown recipe {given[:80]!r}{did_you_mean(name[:80], named)}; recipes are "
+                          f"{', '.join(named)}, or a file *{FILE_ENDING}")
+    return named[name]
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write a recipe as JSON, for `load_recipe`.
+    """Write a recipe as JSON, for `read_recipe`.
 
     Raises:
         ConfigError: the name of the file does not say that it is JSON.
@@ -189,7 +196,7 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
 
 
 def check_recipe_path(path: Path) -> None:
-    """Raise `ConfigError` for a recipe file that `load_recipe` would not know as one."""
+    """Raise `ConfigError` for a recipe file that `read_recipe` would not know as one."""
     if not path.name.endswith(FILE_ENDING):
         raise ConfigError(f"the name of a recipe file ends in {FILE_ENDING}; given {path}")
 
@@ -222,7 +229,7 @@ def first_fault(error: ValidationError) -> str:
 def _known(field: str, fields: object, assignment: str) -> None:
     if field not in fields:  # type: ignore[operator]
         names = list(fields)  # type: ignore[call-overload]
-        raise ConfigError(f"--set {assignment}: unknown field {field!r}{did_you_mean(field, names)}; "
+        raise ConfigError(f"{assignment}: unknown field {field!r}{did_you_mean(field, names)}; "
                           f"fields are {', '.join(names)}")
 
 
@@ -235,45 +242,4 @@ def _value(text: str) -> int | float | str:
     return text
 
 
-def _geometry_aware(name: str, weight: Bits, activation: Bits | None, description: str) -> Recipe:
-    edge = max(weight, 8)  # bits of weights that are few and matter much
-    room = 1.1 if activation == 8 else 1.25  # headroom: eight bits are too few to waste
-    audible: Bits | None = None if activation is None else 16  # inputs whose rounding is heard in the energy
-    fine: InputBits | None = 24 if activation == 8 else audible  # where a step of 16 bits would tip codes of vectors
-    sparse: Bits | None = 16 if activation == 8 else None  # few inputs with heavy tails; otherwise they stay in float
-    vectors = None if activation is None else MDDQ(
-        magnitude=LinearMagnitude(bits=activation), direction=ComponentDirection(bits=activation), aligned=True)
-    return Recipe(name=name, description=description, rules=(
-        Rule(match="first", weight=edge),
-        Rule(match="last", weight=edge, input=sparse, headroom=2.0),
-        Rule(match="radial", weight=edge),  # functions of one distance: their inputs stay in float, engines use tables
-        Rule(match="contraction", weight=edge, input=sparse, headroom=1.25),  # few, and all filters hang on them
-        Rule(match="scalar", weight=weight, input=activation, headroom=room, calibration="max"),
-        Rule(match="update", weight=weight, input=fine, headroom=1.25, calibration="max"),
-        Rule(match="junction", weight=edge, input=audible, headroom=1.25),
-        Rule(match="vector", weight=edge),
-        Rule(match="feature", vectors=vectors, headroom=room)))
-
-
-def _plain(name: str, vectors: VectorFormat, schedule: Schedule, description: str, weight: Bits = 8,
-           higher: VectorFormat | None = None) -> Recipe:
-    scalars = tuple(Rule(match=role, weight=weight, input=8, granularity="tensor", calibration="max")
-                    for role in ROLES if role != "feature")
-    return Recipe(name=name, description=description, schedule=schedule,
-                  rules=(*scalars, Rule(match="feature", vectors=vectors, higher=higher, granularity="tensor")))
-
-
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
-    Recipe(name="fp32", description="everything in float32", schedule=Schedule(train=False)),
-    _geometry_aware("w4", 4, None, "4-bit weights, float activations: smooth, conserves like float"),
-    _geometry_aware("w4a16", 4, 16, "4-bit weights, 16-bit activations and vector codes"),
-    _geometry_aware("w4a8", 4, 8, "GAQ: 4-bit weights, 8-bit activations, frame-aligned MDDQ of vector features"),
-    _geometry_aware("w8a8", 8, 8, "8-bit weights and activations, frame-aligned MDDQ of vector features"),
-    _plain("int8-naive", Components(bits=8), Schedule(train=False),
-           "rival: per-tensor min-max post-training INT8, vectors rounded component by component"),
-    _plain("svq-kmeans", MDDQ(magnitude=LinearMagnitude(bits=8), direction=KMeansCodebook(points=256), gradient="none"),
-           Schedule(scalars_only=0.0),
-           "rival: spherical k-means codebook, hard assignment without gradient"),
-    _plain("degree-quant", Components(bits=8), Schedule(scalars_only=0.0, protection=0.2),
-           "rival: Degree-Quant, stochastic protection of atoms with many neighbours"),
-)}
+FLOAT = Recipe(name="fp32", description="everything in float32", schedule=Schedule(train=False))

@@ -5,13 +5,14 @@ What header and tensors mean is the matter of others; a model is such a file.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.numpy import save
 
 from gaq.errors import ModelFileError, did_you_mean
 from gaq.files import write_atomically
@@ -20,7 +21,7 @@ LONGEST_HEADER = 4 * 2**20  # characters; models keep thinned histories of their
 DEEPEST_HEADER = 64  # levels of objects and lists
 
 
-def write(path: str | Path, entry: str, header: dict[str, Any], state: dict[str, Tensor]) -> None:
+def write(path: str | Path, entry: str, header: dict[str, Any], state: Mapping[str, NDArray]) -> None:
     """Write tensors and a header, atomically.
 
     Args:
@@ -32,10 +33,10 @@ def write(path: str | Path, entry: str, header: dict[str, Any], state: dict[str,
     """
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     _checked(text, f"the header of {path}")
-    write_atomically(path, save(state, metadata={entry: text}))
+    write_atomically(path, save({name: np.asarray(t, order="C") for name, t in state.items()}, metadata={entry: text}))
 
 
-def read(path: str | Path, entry: str, what: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read(path: str | Path, entry: str, what: str) -> tuple[dict[str, Any], dict[str, NDArray]]:
     """Return header and tensors of a file; the tensors are copies, whatever becomes of the file.
 
     Args:
@@ -54,23 +55,23 @@ def read(path: str | Path, entry: str, what: str) -> tuple[dict[str, Any], dict[
     if not found:
         raise ModelFileError(f"there is no {what} file at {path}{did_you_mean(path.name, near)}")
     try:
-        with safe_open(path, framework="pt") as source:
+        with safe_open(path, framework="np") as source:
             metadata = source.metadata() or {}
-            state = {name: source.get_tensor(name).clone() for name in source.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError, AttributeError) as error:  # AttributeError: a dtype torch lacks
+            state = {name: np.array(source.get_tensor(name)) for name in source.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError, AttributeError, TypeError) as error:  # the last two: a dtype numpy lacks
         raise ModelFileError(f"{path} is {_foreign(path, error)}; save models with ForceField.save") from error
     if entry not in metadata:
         raise ModelFileError(f"{path} is a safetensors file, but not a gaq {what}: its header has no {entry!r} entry")
     return _checked(metadata[entry], str(path)), state
 
 
-def digest(header: dict[str, Any], state: dict[str, Tensor]) -> str:
+def digest(header: dict[str, Any], state: Mapping[str, NDArray]) -> str:
     """Return the SHA-256 of the header (JSON, keys sorted) and of every tensor by name: name, dtype, shape, bytes."""
     found = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(state):
-        t = state[name].contiguous()
-        found.update(f"\n{name} {t.dtype} {tuple(t.shape)}\n".encode())
-        found.update(t.reshape(-1).view(torch.uint8).numpy().tobytes() if t.numel() else b"")
+        t = state[name]
+        found.update(f"\n{name} torch.{t.dtype} {t.shape}\n".encode())
+        found.update(t.tobytes())
     return found.hexdigest()
 
 

@@ -9,6 +9,16 @@ from types import TracebackType
 MOST_THREADS = 256
 
 
+def usual_threads() -> int:
+    """Return how many threads share out work where nobody says: PyTorch's number, OMP_NUM_THREADS, or all cores."""
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "get_num_threads"):
+        return min(int(torch.get_num_threads()), MOST_THREADS)
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(int(asked) if asked.isdecimal() and int(asked) else cores, MOST_THREADS)
+
+
 class Lock:
     """A lock that its thread may take again. A copy, an unpickled one and a forked child's begin free."""
 

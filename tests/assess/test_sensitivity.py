@@ -18,7 +18,9 @@ from gaq.errors import ConfigError, DataError
 from gaq.forcefield import ForceField, frozen, load
 from gaq.metrics.equivariance import local_equivariance_error
 from gaq.metrics.jacobian import jacobian_antisymmetry
-from gaq.recipe import RECIPES, Recipe, Rule, load_recipe, save_recipe
+from gaq.models import load_recipe
+from gaq.models.transformer.recipes import RECIPES
+from gaq.recipe import Recipe, Rule, save_recipe
 from gaq.report.plots import part_bars
 
 QUICK = Plan(frames=2, rotations=2, lee_frames=1, jacobian_frames=1, batch_size=32)
@@ -58,7 +60,7 @@ def test_a_float_recipe_has_no_parts(original):
 def test_every_part_that_a_recipe_rounds_has_a_row(report):
     assert {(r.kind, r.bits) for r in report.rows} >= {(kind, bits) for kind, widths in WIDTHS.items() for bits in widths}
     by_leaf = {r.leaf: r.role for r in report.given}
-    assert by_leaf == {name: leaf.role for name, leaf in leaves(float_model("l1"))}
+    assert by_leaf == {name: leaf.leaf.role for name, leaf in leaves(float_model("l1"))}
     assert {r.leaf for r in report.given if r.kind == "vectors"} == {"attention.0.feature", "interaction.0.feature"}
     assert not any(r.kind == "input" for r in report.given if r.role in ("first", "radial", "vector"))
     assert all(sum(r.given for r in part) == 1 for part in report.parts())

@@ -29,7 +29,7 @@ def frames(folder: Path) -> Path:
     for _ in range(24):
         positions = molecule().positions + 0.05 * rng.normal(size=(5, 3))
         prediction = toy(toy.graph(molecule(positions)))
-        made.append(molecule(positions, energy=prediction.energy.item(), forces=prediction.forces.numpy()))
+        made.append(molecule(positions, energy=prediction.energy.item(), forces=prediction.forces))
     write_frames(folder / "frames.extxyz", made)
     return folder / "frames.extxyz"
 

@@ -11,7 +11,8 @@ from invocation import invoke, one_error
 from gaq import load
 from gaq.assess.sensitivity import WIDTHS
 from gaq.data import write_frames
-from gaq.recipe import Recipe, Rule, load_recipe, save_recipe
+from gaq.models import load_recipe
+from gaq.recipe import Recipe, Rule, save_recipe
 
 SHORT = ("--frames", 2, "--rotations", 1, "--recipe", "few.json")
 

@@ -17,6 +17,7 @@ from gaq.compress.swap import (
 )
 from gaq.errors import ConfigError
 from gaq.graph import build_graph
+from gaq.models.transformer.recipes import RECIPES
 from gaq.nn.leaves import LEAVES, Embedding, Linear, VectorLinear, VectorQuantizer
 from gaq.nn.quantized import (
     QUANTIZED,
@@ -30,9 +31,8 @@ from gaq.nn.quantized import (
     QuantizedLinear,
     QuantizedVectors,
 )
-from gaq.quant.direction import FibonacciCodebook
-from gaq.quant.vectors import MDDQ, Components
-from gaq.recipe import RECIPES, Recipe, Rule
+from gaq.quant.vector_formats import MDDQ, Components, FibonacciCodebook
+from gaq.recipe import Recipe, Rule
 
 
 def test_leaves_are_named_in_the_order_of_the_forward_pass() -> None:
@@ -47,7 +47,7 @@ def test_leaves_are_named_in_the_order_of_the_forward_pass() -> None:
 def test_every_leaf_gets_what_its_rule_says(recipe: str) -> None:
     originals = dict(leaves(float_model("robust")))
     for name, leaf in leaves(prepared("robust", recipe)):
-        rule = RECIPES[recipe].rule_for(name, leaf.role)
+        rule = RECIPES[recipe].rule_for(name, leaf.leaf.role)
         original = originals[name]
         if isinstance(original, VectorQuantizer):
             assert isinstance(leaf, QuantizedVectors) == (rule.vectors is not None)

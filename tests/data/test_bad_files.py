@@ -12,7 +12,7 @@ from ase.io import write
 from gaq.data import KeyMap, load_frames, write_frames
 from gaq.data.structures import structure_from
 from gaq.errors import ConfigError, DataError, GaqError
-from gaq.recipe import load_recipe
+from gaq.models import load_recipe
 from gaq.report import read_results
 from gaq.structure import Structure
 from gaq.training.config import load_config

@@ -17,7 +17,7 @@ from gaq.data.structures import structure_from
 from gaq.dynamics.drivers import run_md
 from gaq.errors import DataError, StructureError
 from gaq.forcefield import ForceField
-from gaq.recipe import RECIPES
+from gaq.models.transformer.recipes import RECIPES
 from gaq.structure import Structure
 
 SHORT = {"steps": 12, "every": 4, "timestep_fs": 0.25}

@@ -15,7 +15,7 @@ from gaq.atoms import atoms_of
 from gaq.dynamics.drivers import run_md
 from gaq.errors import ExtrapolationWarning
 from gaq.forcefield import ForceField, load
-from gaq.recipe import RECIPES
+from gaq.models.transformer.recipes import RECIPES
 
 FOLDER = Path(__file__).parents[2] / "models"
 

@@ -20,14 +20,15 @@ from ase.io import write as ase_write
 
 from gaq.adapters.ase import GaqCalculator
 from gaq.atoms import atoms_of, structure_of
-from gaq.backends.native.engine import NativeForceField
+from gaq.backends.native.potential import NativePotential
 from gaq.data import KeyMap, load_frames, write_frames
 from gaq.data.structures import structure_from
 from gaq.dynamics.drivers import run_md
 from gaq.errors import GaqError
 from gaq.graph import build_graph
+from gaq.models import load_recipe
+from gaq.models.transformer.schema import ROLES
 from gaq.neighbours import find_neighbours
-from gaq.recipe import ROLES, load_recipe
 from gaq.report import comparison_table, read_results, write_page
 from gaq.structure import Structure
 from gaq.training.config import load_config
@@ -66,9 +67,9 @@ def try_case(rng: np.random.Generator, folder: Path) -> str:
 
 
 @cache
-def fields() -> tuple[Any, NativeForceField]:
+def fields() -> tuple[Any, NativePotential]:
     field = forcefield("l1", "fp32")
-    return field, NativeForceField(field)
+    return field, NativePotential(field)
 
 
 def extended_xyz(rng: np.random.Generator, folder: Path) -> None:

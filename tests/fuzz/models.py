@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from gaq.backends.native.engine import NativeForceField
 from gaq.backends.native.errors import BadBlob, NotLowered
+from gaq.backends.native.potential import NativePotential
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField, load
 from gaq.structure import Structure
@@ -66,7 +66,7 @@ def use(field: ForceField, rng: np.random.Generator, folder: Path) -> str:
     field.save(folder / "again.safetensors")
     load(folder / "again.safetensors")
     try:
-        native = NativeForceField(field, isa=str(rng.choice(("", "scalar", "avx2", "avx512"))) or None)
+        native = NativePotential(field, isa=str(rng.choice(("", "scalar", "avx2", "avx512"))) or None)
     except NotLowered:
         native = None
     except BadBlob as refused:

@@ -9,7 +9,7 @@ from tiny import FORCE, MODELS, SHAPES, SMOOTH, at, calibration, cluster, crysta
 
 from gaq.errors import StructureError
 from gaq.forcefield import ForceField
-from gaq.recipe import RECIPES
+from gaq.models.transformer.recipes import RECIPES
 from gaq.structure import Structure
 
 STEPS = (1e-2, 1e-3, 1e-4)  # Å

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny import MODELS, cluster, crystal, forcefield, named, predict
 
-from gaq.recipe import RECIPES
+from gaq.models.transformer.recipes import RECIPES
 from gaq.structure import Structure
 
 

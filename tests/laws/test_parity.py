@@ -10,8 +10,9 @@ from gaq.compress.swap import freeze, prepare
 from gaq.data import load_frames
 from gaq.forcefield import ForceField, frozen, load
 from gaq.graph import Graph, build_graph, collate
-from gaq.models.transformer.network import ModelConfig, Transformer
-from gaq.recipe import RECIPES
+from gaq.models.transformer.config import ModelConfig
+from gaq.models.transformer.network import Transformer
+from gaq.models.transformer.recipes import RECIPES
 
 SAMPLE = collate([build_graph(s, 4.0) for s in (named("CH3CH2OH"), named("C6H6"), cluster(9, seed=2), crystal())])
 

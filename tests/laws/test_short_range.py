@@ -12,8 +12,8 @@ from tiny import CLOSEST, CUTOFF, MODELS, SHAPES, SMOOTH, at, cluster, crystal, 
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField, load
 from gaq.graph import Prediction, build_graph, collate
-from gaq.recipe import RECIPES
-from gaq.so3 import random_rotations
+from gaq.models.transformer.recipes import RECIPES
+from gaq.rotations import random_rotations
 from gaq.structure import Structure
 
 FOLDER = Path(__file__).parents[2] / "models"

@@ -10,7 +10,7 @@ from tiny import CUTOFF, FORCE, MODELS, SHAPES, SMOOTH, SPECIES, at, cluster, fl
 from gaq.forcefield import ForceField
 from gaq.graph import Prediction, collate
 from gaq.models.transformer.network import Transformer
-from gaq.recipe import RECIPES
+from gaq.models.transformer.recipes import RECIPES
 from gaq.structure import Structure
 
 

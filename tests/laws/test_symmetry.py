@@ -27,10 +27,9 @@ from tiny import (
 from gaq.compress.swap import freeze, prepare
 from gaq.forcefield import ForceField
 from gaq.graph import Graph, collate
-from gaq.quant.direction import FibonacciCodebook, IcosahedralCodebook, KMeansCodebook, OctahedralMap
-from gaq.quant.vectors import MDDQ, Components
-from gaq.recipe import RECIPES
-from gaq.so3 import axis_rotation, random_rotations
+from gaq.models.transformer.recipes import RECIPES
+from gaq.quant.vector_formats import MDDQ, Components, FibonacciCodebook, IcosahedralCodebook, KMeansCodebook, OctahedralMap
+from gaq.rotations import axis_rotation, random_rotations
 from gaq.structure import Structure
 
 EXACT = 1e-10  # eV and eV/Å, of forces of 1 eV/Å

@@ -11,7 +11,7 @@ from toys import Broken, Cubic, LennardJones, Springs, Wind, molecule
 from gaq.errors import ConfigError, DataError, GaqError
 from gaq.graph import build_graph, collate
 from gaq.metrics.equivariance import equivariance_map, fibonacci_sphere, lee_by_quantizer, local_equivariance_error
-from gaq.so3 import axis_rotation, random_rotations
+from gaq.rotations import axis_rotation, random_rotations
 from gaq.structure import Structure
 
 

@@ -19,9 +19,9 @@ from gaq.models.transformer.extrapolation import (
     pair_table,
     repulsion,
     seen_distances,
-    shortest_distances,
 )
-from gaq.recipe import RECIPES
+from gaq.models.transformer.recipes import RECIPES
+from gaq.nn.distances import shortest_distances
 from gaq.structure import Structure
 
 
@@ -182,3 +182,25 @@ def test_distances_that_are_none_are_refused(closest: float) -> None:
         check_training_range(torch.ones(1, 1), torch.tensor([[1.0, 0.0]]), 5.0)
     with pytest.raises(ModelFileError, match="symmetric"):
         check_training_range(torch.tensor([[1.0, 2.0], [1.0, 1.0]]), torch.zeros(2, 2), 5.0)
+
+
+def test_arrays_give_what_tensors_give() -> None:
+    rng = np.random.default_rng(0)
+    closest = rng.uniform(0.5, 5.5, (4, 4)).clip(max=CUTOFF)
+    closest = np.minimum(closest, closest.T)
+    closest[0, 0] = UNKNOWN
+    energy_range = np.sort(rng.normal(size=(4, 2)) * 4, axis=-1)
+    energy_range[1] = 0.0
+    pairs, bounds = pair_table(closest, SPECIES, CUTOFF), energy_bounds(energy_range)
+    check_training_range(closest, energy_range, CUTOFF)
+    r, x = rng.uniform(0.3, CUTOFF, 400), rng.normal(size=400) * 20
+    i, j = rng.integers(4, size=(2, 400))
+    on, inner, strength, rate = pairs[:, i, j]
+    for found, expected in (
+            (pairs, pair_table(torch.from_numpy(closest), SPECIES, CUTOFF)),
+            (bounds, energy_bounds(torch.from_numpy(energy_range))),
+            (seen_distances(r, on, inner), seen_distances(*map(torch.from_numpy, (r, on, inner)))),
+            (repulsion(r, on, inner, strength, rate), repulsion(*map(torch.from_numpy, (r, on, inner, strength, rate)))),
+            (levelled(x, *bounds[:, i]), levelled(*map(torch.from_numpy, (x, *bounds[:, i]))))):
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-14, atol=1e-14)

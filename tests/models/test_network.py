@@ -8,9 +8,12 @@ from pydantic import ValidationError
 from tiny import SHAPES, calibration, cluster, float_model, forcefield
 
 from gaq.graph import build_graph
+from gaq.models.network import edge_vectors
 from gaq.models.transformer.blocks import ByDegree
-from gaq.models.transformer.network import ModelConfig, Transformer, edge_vectors
-from gaq.so3 import components, random_rotations, wigner_d
+from gaq.models.transformer.config import ModelConfig
+from gaq.models.transformer.network import Transformer
+from gaq.rotations import random_rotations, wigner_d
+from gaq.so3 import components
 
 
 @pytest.mark.parametrize(("changes", "message"), [

@@ -11,7 +11,8 @@ from toys import Springs, molecule
 
 from gaq.data import Frames
 from gaq.graph import Graph, build_graph
-from gaq.models.transformer.network import ModelConfig, Transformer
+from gaq.models.transformer.config import ModelConfig
+from gaq.models.transformer.network import Transformer
 from gaq.recipe import Schedule
 from gaq.structure import Structure
 from gaq.training.batches import fit_offsets, force_scale, labelled_graphs

@@ -195,7 +195,7 @@ def test_a_weight_changes_what_is_learned_and_equal_weights_do_not() -> None:
 
 
 def test_stresses_turn_with_the_structure() -> None:
-    from gaq.so3 import random_rotations
+    from gaq.rotations import random_rotations
 
     given = of(crystals(2))
     matrices = random_rotations(2, torch.Generator().manual_seed(0))

@@ -225,7 +225,7 @@ def test_quantization_resumes_exactly(tmp_path: Path) -> None:
     """The vectors are released at step 5 of 10; the run stops before and after."""
     given = frames()
     from gaq.forcefield import ForceField
-    from gaq.recipe import RECIPES
+    from gaq.models.transformer.recipes import RECIPES
     start = ForceField(examples.model(given), RECIPES["fp32"])
     recipe = RECIPES["w4a8"].with_overrides(["schedule.scalars_only=0.5", "schedule.lee_weight=0.1",
                                              "schedule.protection=0.3"])

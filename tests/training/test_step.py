@@ -18,7 +18,7 @@ from gaq.errors import ConfigError
 from gaq.forcefield import load
 from gaq.graph import collate
 from gaq.models.transformer.network import Transformer
-from gaq.recipe import RECIPES
+from gaq.models.transformer.recipes import RECIPES
 from gaq.training import TrainConfig, train
 from gaq.training.batches import Batches
 from gaq.training.loss import loss, loss_weights

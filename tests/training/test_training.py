@@ -18,13 +18,14 @@ from gaq.errors import ConfigError, DataError, GaqError, Interrupted
 from gaq.forcefield import ForceField, load
 from gaq.graph import Graph, collate
 from gaq.metrics.accuracy import accuracy
+from gaq.models.transformer.recipes import RECIPES
 from gaq.nn.quantized import ProtectedInputCodes, QuantizedVectors
-from gaq.recipe import RECIPES, Schedule
-from gaq.so3 import random_rotations
+from gaq.recipe import Schedule
+from gaq.rotations import random_rotations
 from gaq.training import TrainConfig, quantize, train
 from gaq.training.batches import Batch, Batches, fit_offsets, force_scale
 from gaq.training.checkpoint import Progress
-from gaq.training.fit import centre_energies, lessons, taught
+from gaq.training.fit import centre_energies, distillation_targets, distilled
 from gaq.training.loop import rate_at
 from gaq.training.loss import loss, loss_weights
 from gaq.training.selection import split
@@ -232,18 +233,18 @@ def test_the_teacher_is_mixed_into_the_labels() -> None:
     graph, teacher = graphs(frames())[0], model(frames())
     said = teacher(graph)
     for share in (0.0, 0.25, 1.0):
-        mixed = taught(graph, said, share)
+        mixed = distilled(graph, said, share)
         torch.testing.assert_close(mixed.forces, (1 - share) * graph.forces + share * said.forces)
         torch.testing.assert_close(mixed.energy, (1 - share) * graph.energy + share * said.energy)
-    bare = taught(replace(graph, energy=None, forces=None), said, 0.5)
+    bare = distilled(replace(graph, energy=None, forces=None), said, 0.5)
     assert torch.equal(bare.forces, said.forces)
     assert torch.equal(bare.energy, said.energy)
 
 
-def test_lessons_are_taught_frames_and_displaced_copies() -> None:
+def test_distillation_targets_are_taught_frames_and_displaced_copies() -> None:
     teacher, given = float_field(), frames(4)
     known = graphs(given)
-    made = lessons(given, known, teacher, Schedule(distillation=0.25, displaced=2, displacement=0.05), seed=3)
+    made = distillation_targets(given, known, teacher, Schedule(distillation=0.25, displaced=2, displacement=0.05), seed=3)
     assert len(made) == 12
     for graph, lesson in zip(known, made[:4], strict=True):
         assert torch.equal(lesson.positions, graph.positions)
@@ -252,9 +253,9 @@ def test_lessons_are_taught_frames_and_displaced_copies() -> None:
         moved = copy.positions - known[index % 4].positions
         assert 0.01 < moved.std() < 0.1
         torch.testing.assert_close(copy.forces, teacher(copy).forces, rtol=1e-4, atol=1e-5)
-    again = lessons(given, known, teacher, Schedule(displaced=1, displacement=0.05), 3)
+    again = distillation_targets(given, known, teacher, Schedule(displaced=1, displacement=0.05), 3)
     assert torch.equal(made[4].positions, again[4].positions)
-    assert lessons(given, known, teacher, Schedule(), 3) == known
+    assert distillation_targets(given, known, teacher, Schedule(), 3) == known
 
 
 def test_the_mean_energy_error_is_removed() -> None:

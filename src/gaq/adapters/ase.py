@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from gaq.atoms import charge_and_spin, geometry_of
 from gaq.dynamics.extrapolation import Extrapolation
 from gaq.errors import StructureError
-from gaq.metrics.batches import checked_prediction
 
 if TYPE_CHECKING:
-    from gaq.backends.native.engine import NativeForceField
-    from gaq.forcefield import ForceField
+    from gaq.graph import Potential
 
 
 class UndefinedStress(StructureError, PropertyNotImplementedError):
@@ -42,7 +40,7 @@ class GaqCalculator(Calculator):
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012, as ASE declares it
 
-    def __init__(self, forcefield: "ForceField | NativeForceField") -> None:
+    def __init__(self, forcefield: "Potential") -> None:
         super().__init__()
         self.forcefield = forcefield
         self.extrapolation = Extrapolation(forcefield)
@@ -73,14 +71,14 @@ class GaqCalculator(Calculator):
             raise UndefinedStress("stress needs periodicity in all three directions, and pbc is "
                                   f"{current.pbc.tolist()}; set atoms.pbc = True and a cell, or do not ask for stress")
         graph = self.forcefield.graph(geometry_of(current))
-        prediction = checked_prediction(lambda given: self.forcefield.predict(given, stress=wants_stress), graph)
+        prediction = self.forcefield.predict(graph, stress=wants_stress)
         self.extrapolation.look(graph)
         energy = prediction.energy.item()
-        results: dict[str, Any] = {"energy": energy, "free_energy": energy, "forces": prediction.forces.cpu().numpy()}
+        results: dict[str, Any] = {"energy": energy, "free_energy": energy, "forces": prediction.forces}
         if prediction.atom_energies is not None:
-            results["energies"] = prediction.atom_energies.cpu().numpy()
+            results["energies"] = prediction.atom_energies
         if prediction.stress is not None:
-            results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
+            results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0])
         self.results = results  # a dictionary of their own: a copy of this calculator keeps those of its structure
 
     def keep(self, atoms: Atoms, energy: float, forces: NDArray[np.float64]) -> None:

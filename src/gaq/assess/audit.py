@@ -12,14 +12,11 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import torch
 
-from gaq.backends.choice import computed_on
-from gaq.data import Frames
+from gaq.data import Frames, check_frames
 from gaq.dynamics.native import simulate_replicas
 from gaq.dynamics.nve import Replicas
 from gaq.errors import ConfigError, DataError
-from gaq.forcefield import ForceField, check_frames
 from gaq.graph import Predictor, build_graph
 from gaq.metrics.batches import Counted, Told, adding_up, untold
 from gaq.metrics.conservation import replica_drift
@@ -149,19 +146,19 @@ def audit(
         if known is not None:
             check_frames(frames, known)
     spread = frames.spread(plan.frames)
-    deployed, standard = computed_on(subject), None if reference is None else computed_on(reference)
     small = max(len(frame) for frame in spread) <= SMALL
-    double = isinstance(subject, ForceField) and (small or deployed is subject)
-    precise = subject.to(dtype=torch.float64) if double else deployed  # type: ignore[attr-defined]
-    figures = derivatives(precise, deployed, spread, cutoff, plan, progress,
-                          SINGLE_STEPS if precise is deployed is not subject else STEPS)
+    computed = getattr(subject, "backend", "")
+    double = hasattr(subject, "on") and (small or computed == "torch")
+    precise = subject.on("torch", dtype="float64") if double else subject  # type: ignore[attr-defined]
+    figures = derivatives(precise, subject, spread, cutoff, plan, progress,
+                          SINGLE_STEPS if computed.startswith("engine") and not double else STEPS)
     start = replace(frames[0], energy=None, forces=None)
-    runs = [_simulations(deployed, standard, start, cutoff, plan, step, progress) for step in plan.timesteps_fs]
+    runs = [_simulations(subject, reference, start, cutoff, plan, step, progress) for step in plan.timesteps_fs]
     return {
         "format": FORMAT, "format_version": FORMAT_VERSION, "version": version("gaq"),
         "source": frames.source, "source_fingerprint": frames.fingerprint, "frames": len(spread),
-        "backend": getattr(deployed, "backend", "torch"),
-        "derivatives_backend": "torch, float64" if double else getattr(precise, "backend", "torch"),
+        "backend": computed or "torch",
+        "derivatives_backend": "torch, float64" if double else computed or "torch",
         "plan": asdict(plan) | {"timesteps_fs": list(plan.timesteps_fs)}, **judge(figures, runs, plan),
     }
 

@@ -1,37 +1,31 @@
 """Force fields and reference frames in, the content of `results.json` out."""
 
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from gaq.backends.choice import computed_on
-from gaq.data import Frames
+from gaq.data import Frames, check_frames
 from gaq.errors import ConfigError, DataError
 from gaq.files import sha256
-from gaq.forcefield import check_frames
-from gaq.graph import Predictor, collate
+from gaq.forcefield import ForceField
+from gaq.machine import hardware
 from gaq.metrics.accuracy import MEV, Accuracy, accuracy
-from gaq.metrics.batches import Counted, Told, batches, checked_prediction, single_graphs, unlabelled, untold
+from gaq.metrics.batches import Counted, Told, single_graphs, unlabelled, untold
 from gaq.metrics.equivariance import equivariance_map, lee_by_quantizer, local_equivariance_error
 from gaq.metrics.stresses import StressAccuracy, stress_accuracy
-
-if TYPE_CHECKING:
-    from gaq.forcefield import ForceField
 
 FORMAT = "gaq-results"
 FORMAT_VERSION = 1
 MAP_AXES = 192
 DECIMALS = 5  # of parity points, eV and eV/Å; a plot shows no more, and the file stays small
 
-Entry = tuple[str, "ForceField", str | Path]
+Entry = tuple[str, ForceField, str | Path]
 
 
 def evaluate(
@@ -43,7 +37,7 @@ def evaluate(
     batch_size: int = 16,
     seed: int = 0,
     title: str = "Force fields compared",
-    backend: str = "auto",
+    backend: str | None = None,
     progress: Told = untold,
 ) -> dict[str, Any]:
     """Measure accuracy, equivariance and size of force fields on the same frames.
@@ -57,7 +51,7 @@ def evaluate(
         batch_size: structures in one prediction.
         seed: of rotations and samples.
         title: heading of the report.
-        backend: "engine", "torch", or "auto": the engine where it computes a force field. Each entry says what did.
+        backend: "engine", "torch", or "auto"; None leaves the choice to each force field. Each entry says what computed.
         progress: called with the structures predicted so far for one model, their number, and what is measured.
 
     Returns:
@@ -89,11 +83,6 @@ def evaluate(
     }
 
 
-def hardware() -> dict[str, Any]:
-    """Return processor, threads and torch version, as `results.json` names them."""
-    return {"cpu": _cpu_name(), "threads": torch.get_num_threads(), "torch": str(torch.__version__), "device": "cpu"}
-
-
 def _check(names: list[str], frames: Frames, counts: dict[str, int]) -> None:
     if not names:
         raise ConfigError("models needs at least one force field to evaluate; none was given")
@@ -122,13 +111,13 @@ def _molecules(frames: Frames) -> tuple[Frames, list[str]]:
     return kept, notes
 
 
-def _identity(name: str, forcefield: "ForceField", path: Path, frames: Frames) -> dict[str, Any]:
-    stored = forcefield.stored_bytes()
+def _identity(name: str, forcefield: ForceField, path: Path, frames: Frames) -> dict[str, Any]:
+    sizes = forcefield.stored.bytes_by_tensor()
     entry = {
         "name": name, "recipe": forcefield.recipe.name, "path": str(path),
         "model_sha256": sha256(path) if path.is_file() else "",
         "version": str(forcefield.provenance.get("version", "")), "frames": len(frames), "source": frames.source,
-        "stored_bytes": sum(stored.values()), "fp32_bytes": forcefield.fp32_bytes(), "stored_by_tensor": dict(stored),
+        "stored_bytes": sum(sizes.values()), "fp32_bytes": forcefield.stored.bytes_in_float32(), "stored_by_tensor": sizes,
     }
     curves = forcefield.provenance.get("curves")
     return entry | ({"curves": curves} if curves else {})
@@ -137,33 +126,33 @@ def _identity(name: str, forcefield: "ForceField", path: Path, frames: Frames) -
 class _Measuring:
     """One model on one backend, with the sum of all that it has to predict."""
 
-    def __init__(self, name: str, forcefield: "ForceField", frames: Frames, rotations: int, lee_frames: int,
-                 batch_size: int, seed: int, backend: str, progress: Told) -> None:
-        self.name, self.forcefield, self.frames, self.backend = name, forcefield, frames, backend
+    def __init__(self, name: str, forcefield: ForceField, frames: Frames, rotations: int, lee_frames: int,
+                 batch_size: int, seed: int, backend: str | None, progress: Told) -> None:
+        self.name, self.frames = name, frames
+        self.forcefield = forcefield if backend is None else forcefield.on(backend)
         self.turned, self.rotations = frames.spread(lee_frames), rotations
         self.few, self.fewer = frames.spread(max(lee_frames // 8, 1)), max(rotations // 4, 1)
         self.batch_size, self.seed, self.progress = batch_size, seed, progress
-        self.variants = forcefield.single_quantizer_variants()
+        self.variants = self.forcefield.quantizers_alone()
         self.total = (len(frames) + len(self.turned) * (2 + rotations)
                       + len(self.few) * (len(self.variants) * (1 + self.fewer) + 1 + MAP_AXES))
         self.done, self.stage = 0, ""
 
     def run(self) -> dict[str, Any]:
         """Return what the report shows of this model."""
-        computing = computed_on(self.forcefield, self.backend)
-        predict = Counted(computing, self._tell)
+        predict = Counted(self.forcefield, self._tell)
         self._begin("range")
-        entry = {"backend": getattr(computing, "backend", "torch"), "saturation": self._saturation(computing)}
+        entry: dict[str, Any] = {"backend": self.forcefield.backend, "saturation": self._saturation()}
         self._begin("accuracy")
         entry |= _accuracy_part(accuracy(predict, self.frames, batch_size=self.batch_size, seed=self.seed))
-        entry |= _stress_part(stress_accuracy(computing, self.frames, batch_size=self.batch_size))
+        entry |= _stress_part(stress_accuracy(self.forcefield, self.frames, batch_size=self.batch_size))
         self._begin("equivariance")
         lee = local_equivariance_error(predict, self.turned, rotations=self.rotations, seed=self.seed,
                                        batch_size=self.batch_size)
         entry |= {"lee_forces_meV_A": asdict(lee.forces_meV_A), "lee_energy_meV": asdict(lee.energy_meV)}
         self._begin("equivariance of single quantizers")
         rows = [row for name, variant in self.variants.items() for row in lee_by_quantizer(
-            {name: Counted(computed_on(variant, self.backend), self._tell)}, self.few, rotations=self.fewer,
+            {name: Counted(variant.predict, self._tell)}, self.few, rotations=self.fewer,
             seed=self.seed, batch_size=self.batch_size)]
         self._begin("equivariance over rotation axes")
         sphere = equivariance_map(predict, self.few, axes=MAP_AXES, batch_size=self.batch_size)
@@ -172,15 +161,10 @@ class _Measuring:
             "lee_map": {"axes": sphere.axes.tolist(), "lee_forces_meV_A": sphere.lee_forces_meV_A.tolist(),
                         "angle_deg": sphere.angle_deg}}
 
-    def _saturation(self, computing: Predictor) -> list[dict[str, Any]]:
+    def _saturation(self) -> list[dict[str, Any]]:
         """Return the share of clipped values of each quantizer; the counters of an engine begin at 0 with it."""
-        graphs = [unlabelled(graph) for graph in single_graphs(computing, self.turned)]
-        if computing is self.forcefield:
-            rows = self.forcefield.saturation(graphs)
-        else:
-            for members in batches(graphs, self.batch_size):
-                checked_prediction(computing, collate(members))
-            rows = computing.saturation()  # type: ignore[attr-defined]
+        graphs = [unlabelled(graph) for graph in single_graphs(self.forcefield, self.turned)]
+        rows = self.forcefield.saturation(graphs)
         self._tell(len(graphs))
         return [{"quantizer": quantizer, "clipped": float(fraction)} for quantizer, fraction in rows]
 
@@ -215,12 +199,3 @@ def _stress_part(errors: StressAccuracy | None) -> dict[str, Any]:
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:
     return [round(value, DECIMALS) for value in values.tolist()]
-
-
-def _cpu_name() -> str:
-    listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        for line in listing.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -5,7 +5,7 @@ part a model is made in which that part is quantized as the recipe says, on cali
 Weights are rounded with the steps of their inputs folded in, as they are where those are rounded too.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -14,21 +14,24 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from gaq.compress.swap import leaves, multiplications, observe, prepare, release_inputs
-from gaq.data import Frames
+from gaq.backends.torch import TorchPotential
+from gaq.compress.calibrate import calibration_batches
+from gaq.compress.probe import observe
+from gaq.compress.swap import network, prepare, stored
+from gaq.data import Frames, check_frames
 from gaq.dynamics.nve import simulate_replicas
 from gaq.errors import ConfigError, DataError
-from gaq.forcefield import ForceField, check_frames, frozen
+from gaq.forcefield import ForceField
 from gaq.graph import Graph, collate
+from gaq.leaves import Schema, VectorLinearLeaf, VectorQuantizerLeaf
 from gaq.metrics.accuracy import MEV, accuracy
 from gaq.metrics.batches import batches, checked_prediction, unlabelled
 from gaq.metrics.conservation import replica_drift
 from gaq.metrics.equivariance import local_equivariance_error
 from gaq.metrics.jacobian import jacobian_antisymmetry
-from gaq.nn.leaves import Linear, VectorLinear, VectorQuantizer
-from gaq.nn.quantized import InputCodes, QuantizedVectors
+from gaq.nn.tensors import tensors
 from gaq.recipe import Recipe, Rule, Schedule
-from gaq.training.fit import calibration_batches
+from gaq.stored import StoredModel
 
 FORMAT, FORMAT_VERSION = "gaq-sensitivity", 1
 Kind = Literal["weight", "input", "vectors"]  # the fields of a `Rule` that say how many bits
@@ -191,20 +194,21 @@ def sensitivity(forcefield: ForceField, recipe: Recipe, frames: Frames, plan: Pl
         GaqError: a prediction that is not finite.
     """
     bench = Bench(forcefield, frames, plan)
-    chosen = list(_parts(forcefield, recipe, plan.alternatives))
+    schema = forcefield.stored.schema
+    chosen = list(_parts(schema, recipe, plan.alternatives))
     total, rows = len(chosen) + 2, []
     progress(0, total, "float model")
-    reference = bench.measure(forcefield)
+    reference = bench.measure(forcefield.stored)
     progress(1, total, f"{recipe.name} as a whole")
     deployed = bench.deployed(recipe)
     whole = bench.measure(deployed)
-    counts = _operations(forcefield, bench.graphs[0])
+    counts = _operations(schema, bench.graphs[0])
     for done, part in enumerate(chosen, start=2):
         progress(done, total, f"{part.leaf}: {part.kind} in {part.bits} bits")
         rows.append(_row(bench, part, counts[part.leaf]))
     progress(total, total, "")
     return Report(recipe, frames.source, frames.fingerprint, len(bench.graphs), plan, reference, whole,
-                  sum(deployed.stored_bytes().values()), tuple(rows))
+                  sum(deployed.bytes_by_tensor().values()), tuple(rows))
 
 
 class Bench:
@@ -223,53 +227,64 @@ class Bench:
         frames = frames.apart()[0] or frames
         check_frames(frames, forcefield.species)
         self.forcefield, self.plan, self.start = forcefield, plan, replace(frames[0], energy=None, forces=None)
-        self.seen = observe(forcefield.model, calibration_batches(forcefield, frames))
-        self.graphs = [forcefield.graph(frame) for frame in frames.spread(plan.frames)]
+        self.network = network(forcefield.stored, forcefield.device)
+        self.seen = observe(self.network, calibration_batches(frames, forcefield.cutoff, forcefield.device))
+        self.graphs = [tensors(forcefield.graph(frame)) for frame in frames.spread(plan.frames)]
         labels = [graph.forces.flatten() for graph in self.graphs if graph.forces is not None]
         self._labels = torch.cat(labels).numpy() if len(labels) == len(self.graphs) else None
-        self._taught: list[Graph] = []  # labelled by the float model
+        self._labelled: list[Graph] = []  # by the float model
         for members in batches([unlabelled(graph) for graph in self.graphs], plan.batch_size):
-            said = checked_prediction(forcefield, collate(members))
+            said = checked_prediction(self._computed(forcefield.stored), collate(members))
             forces = said.forces.split([len(graph.species) for graph in members])
-            self._taught += [replace(graph, energy=energy[None], forces=part)
+            self._labelled += [replace(graph, energy=energy[None], forces=part)
                              for graph, energy, part in zip(members, said.energy, forces, strict=True)]
 
-    def deployed(self, recipe: Recipe) -> ForceField:
-        """Return the force field quantized by a recipe, calibrated only."""
-        return frozen(prepare(self.forcefield.model, recipe, self.seen), recipe, {})
+    def deployed(self, recipe: Recipe) -> StoredModel:
+        """Return the model quantized by a recipe, calibrated only."""
+        return stored(prepare(self.network, recipe, self.seen), recipe)
 
-    def measure(self, subject: ForceField, *, forces_only: bool = False, jacobian: bool = True) -> Measures:
-        """Return what was asked for in the plan, or a part of it."""
-        count = sum(graph.positions.numel() for graph in self._taught)
-        found = accuracy(subject, self._taught, batch_size=self.plan.batch_size, parity_samples=count)
+    def measure(self, model: StoredModel, *, active: Collection[str] | None = None, forces_only: bool = False,
+                jacobian: bool = True) -> Measures:
+        """Return what was asked for in the plan, or a part of it.
+
+        Args:
+            active: leaves whose activation quantizers round; None for all.
+        """
+        subject, whole = self._computed(model, active), model is self.forcefield.stored
+        count = sum(graph.positions.numel() for graph in self._labelled)
+        found = accuracy(subject, self._labelled, batch_size=self.plan.batch_size, parity_samples=count)
         assert found.forces_rmse_meV_A is not None  # for mypy: the float model gave a label to every frame
         assert found.forces_mae_meV_A is not None
-        scatter = MEV * float(found.frame_energy_errors.std()) if len(self._taught) > 1 else None
+        scatter = MEV * float(found.frame_energy_errors.std()) if len(self._labelled) > 1 else None
         measures = Measures(found.forces_rmse_meV_A, found.forces_mae_meV_A, scatter)
         if self._labels is not None:
             error = float(np.abs(found.forces_parity[1] - self._labels).mean())
             measures = replace(measures, forces_mae_meV_A=MEV * error)
-        if jacobian and (subject is self.forcefield or _rounds_activations(subject)):
-            measures = replace(measures, lambda_antisymmetry=self._antisymmetry(subject))
+        if jacobian and (whole or (active is None and model.schema.quantizers(model.recipe))):
+            measures = replace(measures, lambda_antisymmetry=self._antisymmetry(model))
         if forces_only:
             return measures
         lee = local_equivariance_error(subject, self.graphs[: self.plan.lee_frames], rotations=self.plan.rotations,
                                        seed=self.plan.seed, batch_size=self.plan.batch_size).forces_meV_A.mean
-        fluctuation = self._float_fluctuation if subject is self.forcefield else self._fluctuation(subject)
+        fluctuation = self._float_fluctuation if whole else self._fluctuation(subject)
         ratio = (fluctuation / self._float_fluctuation) if fluctuation and self._float_fluctuation else None
         return replace(measures, lee_forces_meV_A=lee, nve_fluctuation_meV_atom=fluctuation, nve_fluctuation_ratio=ratio)
 
-    def _antisymmetry(self, subject: ForceField) -> float | None:
-        precise = subject.to(dtype=torch.float64)  # rounding of single precision would hide derivatives
+    def _computed(self, model: StoredModel, active: Collection[str] | None = None,
+                  dtype: str = "float32") -> TorchPotential:
+        return TorchPotential(model, self.forcefield.device, dtype, active)
+
+    def _antisymmetry(self, model: StoredModel) -> float | None:
+        precise = self._computed(model, dtype="float64")  # rounding of single precision would hide derivatives
         values = [jacobian_antisymmetry(precise, graph, batch_size=self.plan.batch_size)
                   for graph in self.graphs[: self.plan.jacobian_frames]]
         return max(values, default=None)
 
     @cached_property
     def _float_fluctuation(self) -> float | None:
-        return self._fluctuation(self.forcefield)
+        return self._fluctuation(self._computed(self.forcefield.stored))
 
-    def _fluctuation(self, subject: ForceField) -> float | None:
+    def _fluctuation(self, subject: TorchPotential) -> float | None:
         if self.plan.picoseconds is None:
             return None
         done = simulate_replicas(subject, self.start, subject.cutoff, replicas=self.plan.replicas, seed=self.plan.seed,
@@ -299,12 +314,11 @@ class _Part(NamedTuple):
     recipe: Recipe
 
 
-def _parts(forcefield: ForceField, recipe: Recipe, alternatives: tuple[Kind, ...]) -> Iterator[_Part]:
+def _parts(schema: Schema, recipe: Recipe, alternatives: tuple[Kind, ...]) -> Iterator[_Part]:
     """Yield every part, with a recipe that quantizes it alone."""
-    for name, leaf in leaves(forcefield.model):
-        role = str(leaf.role)
-        rule = recipe.rule_for(name, role)
-        for kind in _kinds(forcefield, name):
+    for name, rule in schema.rules(recipe).items():
+        role = schema.leaves[name].role
+        for kind in _kinds(schema, name):
             own, adjustable = _bits(rule, kind)
             if own is None:
                 continue
@@ -314,12 +328,12 @@ def _parts(forcefield: ForceField, recipe: Recipe, alternatives: tuple[Kind, ...
                 yield _Part(name, role, kind, bits, bits == own, _only(rule, name, kind, value))
 
 
-def _kinds(forcefield: ForceField, name: str) -> tuple[Kind, ...]:
+def _kinds(schema: Schema, name: str) -> tuple[Kind, ...]:
     """Return what can be rounded in a leaf: the parts that `prepare` heeds."""
-    leaf = forcefield.model.get_submodule(name)
-    if isinstance(leaf, VectorQuantizer):
+    leaf = schema.leaves[name]
+    if isinstance(leaf, VectorQuantizerLeaf):
         return ("vectors",)
-    return ("weight", "input") if isinstance(leaf, Linear) else ("weight",)
+    return ("weight", "input") if leaf.takes_codes else ("weight",)
 
 
 def _bits(rule: Rule, kind: Kind) -> tuple[int | None, bool]:
@@ -343,31 +357,24 @@ def _only(rule: Rule, name: str, kind: Kind, value: Any) -> Recipe:
 
 def _row(bench: Bench, part: _Part, operations: float) -> Row:
     subject = bench.deployed(part.recipe)
-    if part.kind == "weight":
-        release_inputs(subject.model)
-    measures = bench.measure(subject, forces_only=not part.given,
-                             jacobian=part.given or bench.plan.alternative_jacobians)
-    stored = sum(size for name, size in subject.stored_bytes().items() if name.startswith(f"{part.leaf}.weight."))
     weights = part.kind == "weight"
-    return Row(part.leaf, part.role, part.kind, part.bits, part.given, stored if weights else None,
+    measures = bench.measure(subject, active=() if weights else None, forces_only=not part.given,
+                             jacobian=part.given or bench.plan.alternative_jacobians)
+    size = sum(size for name, size in subject.bytes_by_tensor().items() if name.startswith(f"{part.leaf}.weight."))
+    return Row(part.leaf, part.role, part.kind, part.bits, part.given, size if weights else None,
                None if weights else operations, measures)
 
 
-def _operations(forcefield: ForceField, graph: Graph) -> dict[str, float]:
-    """Return the operations per atom that take the activations of each leaf.
+def _operations(schema: Schema, graph: Graph) -> dict[str, float]:
+    """Return the multiply-adds per atom that take the activations of each leaf; leaves on edges count once for each edge.
 
     Rounded vector features multiply nothing where they are rounded; the maps that take them are those of their block.
     """
-    model = forcefield.model
-    counts = multiplications(model, graph.to(forcefield.device))
-    maps = [name for name, leaf in leaves(model) if isinstance(leaf, VectorLinear)]
+    edges = len(graph.centers) / len(graph.species)
+    counts = {name: leaf.products * (edges if leaf.rows == "edge" else 1.0) for name, leaf in schema.leaves.items()}
+    maps = [name for name, leaf in schema.leaves.items() if isinstance(leaf, VectorLinearLeaf)]
     for name in counts:
-        block = name.rpartition(".")[0]
-        if "vectors" in _kinds(forcefield, name):
+        if "vectors" in _kinds(schema, name):
+            block = name.rpartition(".")[0]
             counts[name] = sum(counts[other] for other in maps if other.startswith(f"{block}."))
     return counts
-
-
-def _rounds_activations(forcefield: ForceField) -> bool:
-    return any(isinstance(module, (InputCodes, QuantizedVectors)) and module.active
-               for module in forcefield.model.modules())

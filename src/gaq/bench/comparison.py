@@ -18,7 +18,7 @@ from gaq.bench.systems import SYSTEMS, System, structures, systems
 from gaq.bench.timing import ceilings, interleaved
 from gaq.errors import ConfigError
 from gaq.forcefield import ForceField
-from gaq.recipe import load_recipe
+from gaq.models import load_recipe
 
 FORMAT, FORMAT_VERSION = "gaq-bench", 1
 TIMESTEP_FS = 0.5

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gaq.backends.native.engine import NativeForceField
+from gaq.backends.native.potential import NativePotential
 from gaq.bench.peers import PEERS
 from gaq.bench.systems import System
-from gaq.compress.swap import freeze, prepare
+from gaq.compress.swap import network, prepare, stored
 from gaq.errors import ConfigError, did_you_mean
 from gaq.forcefield import ForceField
 from gaq.graph import Graph
-from gaq.models.transformer.network import edge_vectors
+from gaq.models.network import Network, edge_vectors
+from gaq.nn.tensors import tensors
 from gaq.recipe import Recipe
 
 FP32 = "fp32"
@@ -65,41 +66,44 @@ def step_of(backend: str, system: System, form: ForceField, threads: int) -> Ste
     if backend == ENGINE:
         return _engine(form, system, threads)
     make = {EAGER: _eager, BFLOAT16: _bfloat16, COMPILED: _compiled}[backend]
-    return Step(make(form, system.graph, threads), system.neighbours, sum(form.stored_bytes().values()))
+    weights = sum(form.stored.bytes_by_tensor().values())
+    return Step(make(network(form.stored), tensors(system.graph), threads), system.neighbours, weights)
 
 
 def low_bit(field: ForceField, recipe: Recipe, graph: Graph) -> ForceField:
     """Return the force field in a recipe, calibrated on one graph and not trained."""
-    return field if not recipe.rules else ForceField(freeze(prepare(field.model, recipe, [graph])), recipe)
+    if not recipe.rules:
+        return field
+    return ForceField(stored(prepare(network(field.stored), recipe, [tensors(graph)]), recipe))
 
 
 def _engine(form: ForceField, system: System, threads: int) -> Step:
-    native = NativeForceField(form, threads)
+    native = NativePotential(form.stored, threads)
     native.engine.set_graph(system.graph)
-    positions = system.graph.positions.numpy()
+    positions = system.graph.positions
     facts = native.engine.facts()
     return Step(lambda: native.engine.compute(positions), lambda: native.engine.set_graph(system.neighbours()),
                 facts.weight_bytes, facts.weight_bytes + facts.table_bytes + 2 * facts.workspace_bytes)
 
 
-def _eager(form: ForceField, graph: Graph, threads: int) -> Callable[[], object]:
-    return lambda: form.model(graph)
+def _eager(model: Network, graph: Graph, threads: int) -> Callable[[], object]:
+    return lambda: model(graph)
 
 
-def _bfloat16(form: ForceField, graph: Graph, threads: int) -> Callable[[], object]:
+def _bfloat16(model: Network, graph: Graph, threads: int) -> Callable[[], object]:
     def call() -> object:
         with torch.autocast("cpu", torch.bfloat16):
-            return form.model(graph)
+            return model(graph)
     return call
 
 
-def _compiled(form: ForceField, graph: Graph, threads: int) -> Callable[[], object]:
+def _compiled(model: Network, graph: Graph, threads: int) -> Callable[[], object]:
     """Return energy and forces as one compiled function: make_fx traces the gradient into it."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     def step(positions: Tensor) -> tuple[Tensor, Tensor]:
         x = positions.detach().requires_grad_()
-        energy = form.model.node_energies(graph, edge_vectors(graph, x)).sum()
+        energy = model.node_energies(graph, edge_vectors(graph, x)).sum()
         return energy, torch.autograd.grad(energy, x)[0]
 
     fast = torch.compile(make_fx(step)(graph.positions), options={"cpp.threads": threads})  # else a cache may know others

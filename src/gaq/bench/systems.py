@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
+from gaq.compress.swap import stored
 from gaq.data.structures import AZOBENZENE, structure_from
 from gaq.errors import ConfigError
 from gaq.forcefield import ForceField
 from gaq.graph import Graph, build_graph, collate
-from gaq.models.transformer.network import Transformer
-from gaq.recipe import RECIPES
+from gaq.models import network_of
+from gaq.recipe import FLOAT
 from gaq.structure import Structure
 
 SYSTEMS = ("CH3CH2OH", AZOBENZENE, "water-64", "water-512", "batch-64:CH3CH2OH")
@@ -89,5 +90,6 @@ def systems(names: Iterable[str], field: ForceField) -> Iterator[System]:
         model = field
         if not set(species) <= set(field.species):
             torch.manual_seed(0)
-            model = ForceField(Transformer(field.config.model_copy(update={"species": species})), RECIPES["fp32"])
+            config = field.config.model_copy(update={"species": species})
+            model = ForceField(stored(network_of(config.kind)(config), FLOAT))
         yield System(name, model, members, collate([build_graph(s, model.cutoff) for s in members]))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gaq.bench import Comparison, Row
-    from gaq.models.transformer.network import ModelConfig
+    from gaq.models.contract import Config
 
 PARTS = Unit("parts", "parts/s")
 RECIPES = "fp32,w4a16,w4a8"
@@ -57,11 +57,11 @@ def bench(
 
     Rounds are interleaved; figures are medians.
     """
-    from gaq.assess.evaluate import hardware
     from gaq.bench import Plan, as_json, compare
     from gaq.bench.summary import summarize
     from gaq.bench.systems import LARGE, SYSTEMS
     from gaq.files import write_atomically
+    from gaq.machine import hardware
 
     chosen = SYSTEMS if systems is None else _names(systems)
     plan = Plan((*chosen, LARGE) if large and LARGE not in chosen else chosen, thread_counts(threads),
@@ -119,12 +119,12 @@ def _table(found: "Comparison") -> "Table":
     return table
 
 
-def _costs(config: "ModelConfig") -> "Table":
+def _costs(config: "Config") -> "Table":
     """Return the multiply-adds of a model, the parts of all its layers together."""
-    from gaq.bench.costs import parts
+    from gaq.bench.costs import parts_of
 
     together: dict[tuple[str, str], list[float]] = {}
-    for part in parts(config):
+    for part in parts_of(config):
         name = ".".join(word for word in part.module.split(".") if not word.isdecimal())
         numbers = together.setdefault((part.per, name), [0.0, 0.0, 0.0])
         for k, value in enumerate((part.definition, part.forward, part.adjoint)):

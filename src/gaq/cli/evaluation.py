@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -50,7 +50,6 @@ def evaluate(
 
     Shows errors of energies and forces, and how far rotations of the molecule change the forces (LEE; 0 is ideal).
     """
-    import torch
 
     from gaq.assess.evaluate import evaluate as measure
     from gaq.data import load_frames
@@ -64,14 +63,15 @@ def evaluate(
     if frames is not None:
         reference = reference.take(frames, seed)
     names = _names(models)
-    computing = [forcefield if dtype == "float32" else forcefield.to(dtype=torch.float64) for forcefield in stored]
+    computing = [forcefield if dtype == "float32" else forcefield.on("torch", device=device, dtype=dtype)
+                 for forcefield in stored]
     with stages("evaluating") as told:
         results = measure(list(zip(names, computing, models, strict=True)), reference, rotations=rotations,
                           lee_frames=lee_frames, batch_size=batch_size, seed=seed, title=title, backend=backend,
                           progress=told)
     results["hardware"]["device"] = device
     if dtype != "float32":
-        _take_sizes(results, stored, f"Models were evaluated in {dtype}; sizes are those of the files.")
+        results["notes"].append(f"Models were evaluated in {dtype}; sizes are those of the files.")
     computed = "; ".join(f"{found['name']}: {found['backend']}" for found in results["models"])
     show(comparison_table([results]), f"computed by {computed}", *results["notes"])
     if check_forces:
@@ -109,14 +109,6 @@ def _names(paths: list[Path]) -> list[str]:
     """Return short names that tell the models apart: of the file, or of its folder where that says more."""
     short = [options.short_name(path) for path in paths]
     return [str(path) if short.count(name) > 1 else name for name, path in zip(short, paths, strict=True)]
-
-
-def _take_sizes(results: dict[str, Any], stored: "list[ForceField]", note: str) -> None:
-    """Give each entry the sizes of its file, whatever precision was computed in."""
-    results["notes"].append(note)
-    for entry, forcefield in zip(results["models"], stored, strict=True):
-        sizes = forcefield.stored_bytes()
-        entry |= {"stored_bytes": sum(sizes.values()), "stored_by_tensor": sizes}
 
 
 def _differences(names: list[str], forcefields: "list[ForceField]", frames: "Frames") -> "Table":

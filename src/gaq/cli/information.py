@@ -2,7 +2,8 @@
 
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +14,11 @@ from gaq.cli import options
 from gaq.cli.terminal import duration, one_line, show, size
 
 if TYPE_CHECKING:
-    from torch import nn
 
     from gaq.forcefield import ForceField
-    from gaq.quant.vectors import VectorFormat
+    from gaq.leaves import Leaf
+    from gaq.quant.vector_formats import VectorFormat
+    from gaq.recipe import Rule
 
 FLOAT = "float"
 
@@ -37,18 +39,23 @@ def info(
 
 
 def _installation() -> dict[str, str]:
-    import torch
-
-    from gaq.assess.evaluate import hardware
     from gaq.data.download import data_folders
+    from gaq.machine import hardware, installed
 
     machine = hardware()
-    devices = ["cpu", *(f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count()))]
     return {"gaq": version("gaq"), "python": sys.version.split()[0], "torch": machine["torch"], "cpu": machine["cpu"],
-            "threads": str(machine["threads"]), "devices": ", ".join(devices),
-            "engine": _engine(), "labels": ", ".join(f"{levels} {_installed(package)}" for levels, package in
+            "threads": str(machine["threads"]), "devices": ", ".join(_devices()),
+            "engine": _engine(), "labels": ", ".join(f"{levels} {installed(package)}" for levels, package in
                                 (("gfn2-xtb and gfn1-xtb: tblite", "tblite"), ("pyscf-pbe: pyscf", "pyscf"))),
             "data folders": ", ".join(str(folder) for folder in data_folders())}
+
+
+def _devices() -> list[str]:
+    if find_spec("torch") is None:
+        return ["cpu"]
+    import torch
+
+    return ["cpu", *(f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count()))]
 
 
 def _engine() -> str:
@@ -63,62 +70,48 @@ def _engine() -> str:
     return f"{found.path}, instruction set {os.environ.get('GAQ_ISA') or found.best_isa}"
 
 
-def _installed(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "(not installed)"
-
-
 def _identity(forcefield: "ForceField", path: Path) -> dict[str, str]:
     from ase.data import chemical_symbols
 
     from gaq.files import sha256
 
-    c, stored, full = forcefield.config, sum(forcefield.stored_bytes().values()), forcefield.fp32_bytes()
+    c, stored = forcefield.config, forcefield.stored
+    taken, full = sum(stored.bytes_by_tensor().values()), stored.bytes_in_float32()
     audit = forcefield.provenance.get("audit")
     return {
         "file": f"{path}, {size(path.stat().st_size)}", "sha256": sha256(path),
         "species": " ".join(chemical_symbols[z] for z in c.species), "cutoff": f"{c.cutoff:g} Å",
-        "model": f"{c.layers} layers, {c.scalars} scalar channels, {c.vectors} vector channels for each degree up to "
-                 f"{c.max_degree}, {c.heads} heads, {c.attention} attention",
-        "radial": f"{c.radial_functions} {c.basis} functions, {c.envelope} cutoff",
+        **c.described(),
         "recipe": f"{forcefield.recipe.name}: {forcefield.recipe.description}".rstrip(": "),
-        "tensors": f"{size(stored)}, {stored / full:.0%} of {size(full)} in FP32",
+        "tensors": f"{size(taken)}, {taken / full:.0%} of {size(full)} in FP32",
         "audit": f"{audit.get('grade')}, {audit.get('source')}" if isinstance(audit, dict) else "none: `gaq audit --write`",
     }
 
 
 def _leaf_table(forcefield: "ForceField") -> Table:
     """Return one row for each leaf: how many bits its weights and inputs have, and how vectors are stored."""
-    from gaq.compress.swap import leaves
-
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for heading in ("leaf", "role", "weight\nbits", "input\nbits", "vector format", "bits per vector"):
         table.add_column(heading, justify="right" if "bits" in heading else "left", vertical="bottom")
-    for name, leaf in leaves(forcefield.model):
-        table.add_row(name, *_leaf(leaf))
+    schema = forcefield.stored.schema
+    for name, rule in schema.rules(forcefield.recipe).items():
+        table.add_row(name, schema.leaves[name].role, *_leaf(name, schema.leaves[name], rule))
     return table
 
 
-def _leaf(leaf: "nn.Module") -> tuple[str, str, str, str, str]:
-    from gaq.nn.leaves import Linear, VectorQuantizer
-    from gaq.nn.quantized import QuantizedLinear, QuantizedVectors
+def _leaf(name: str, leaf: "Leaf", rule: "Rule") -> tuple[str, str, str, str]:
+    from gaq.leaves import VectorQuantizerLeaf
 
-    role = str(leaf.role)
-    if isinstance(leaf, VectorQuantizer):
-        return role, "", "", FLOAT, ""
-    if isinstance(leaf, QuantizedVectors):
-        formats = list(enumerate(leaf.formats, start=1))
-        kinds = [_vector_format(fmt) for _, fmt in formats]
-        each = (f"l={d}: {kind}" for d, kind in enumerate(kinds, start=1))
-        text = kinds[0] if len(set(kinds)) == 1 else "; ".join(each)
-        return role, "", "", text, ", ".join(f"l={d}: {fmt.bits_per_vector(d):g}" for d, fmt in formats)
-    fmt = getattr(leaf.weight, "fmt", None)
-    inputs = leaf.inputs if isinstance(leaf, QuantizedLinear) else None
-    takes_inputs = isinstance(leaf, (Linear, QuantizedLinear))
-    coded = str(inputs.fmt.bits) if inputs is not None else FLOAT if takes_inputs else ""
-    return role, FLOAT if fmt is None else str(fmt.bits), coded, "", ""
+    if not isinstance(leaf, VectorQuantizerLeaf):
+        coded = "" if not leaf.takes_codes else FLOAT if rule.input is None else str(rule.input)
+        return FLOAT if rule.weight is None else str(rule.weight), coded, "", ""
+    if not leaf.rounds(rule):
+        return "", "", FLOAT, ""
+    formats = list(enumerate(leaf.formats(name, rule), start=1))
+    kinds = [_vector_format(fmt) for _, fmt in formats]
+    each = (f"l={d}: {kind}" for d, kind in enumerate(kinds, start=1))
+    text = kinds[0] if len(set(kinds)) == 1 else "; ".join(each)
+    return "", "", text, ", ".join(f"l={d}: {fmt.bits_per_vector(d):g}" for d, fmt in formats)
 
 
 def _vector_format(fmt: "VectorFormat") -> str:

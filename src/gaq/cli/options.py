@@ -1,6 +1,7 @@
 """Arguments that several commands share, and what they mean."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
@@ -11,11 +12,13 @@ import typer
 
 from gaq.errors import ConfigError, OutputError, did_you_mean
 from gaq.files import destination, output_error
+from gaq.optional import extras
 from gaq.threads import MOST_THREADS
 
 if TYPE_CHECKING:
     from gaq.data import KeyMap
     from gaq.forcefield import ForceField
+    from gaq.recipe import Recipe
 
 SOURCES = "a file with energies and forces (extxyz, npz, ...), or a name such as rmd17:azobenzene:1:test"
 LABELS, COMPUTING = "Labels in a file", "Computing"  # headings in the help
@@ -124,9 +127,25 @@ def load_model(path: Path, device: str) -> "ForceField":
     """
     from gaq.forcefield import load
 
+    if device == "cpu":
+        return load(path)
     check_device(device)
-    forcefield = load(path)
-    return forcefield if device == "cpu" else forcefield.to(device=device)
+    return load(path).on("torch", device=device)
+
+
+def chosen_recipe(name: str, changes: list[str] | None, original: "ForceField") -> "Recipe":
+    """Return the recipe for a float model, with the changes made.
+
+    Raises:
+        ConfigError: an unknown recipe, or a change that means nothing.
+    """
+    from gaq.models import load_recipe
+
+    found = load_recipe(name, original.config.kind)
+    try:
+        return found.with_overrides(changes or [], original.stored.schema.roles)
+    except ConfigError as error:
+        raise ConfigError(f"--set {error}") from error
 
 
 def check_device(name: str) -> None:
@@ -135,8 +154,8 @@ def check_device(name: str) -> None:
     Raises:
         ConfigError: an unknown name, or a device that this machine or this PyTorch does not have.
     """
-    import torch
-
+    with extras():
+        import torch
     try:
         torch.zeros(1, dtype=torch.float64, device=name).item()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
@@ -146,11 +165,11 @@ def check_device(name: str) -> None:
 
 
 def use_threads(count: int | None) -> None:
-    """Take this many CPU threads, if a number is given."""
+    """Take this many CPU threads, if a number is given: the engine and PyTorch read it from there when they begin."""
     if count is not None:
-        import torch
-
-        torch.set_num_threads(count)
+        os.environ["OMP_NUM_THREADS"] = str(count)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(count)
 
 
 def check_outputs(outputs: Iterable[Path | None], overwrite: bool, inputs: Iterable[Path | str | None] = (),

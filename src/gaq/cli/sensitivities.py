@@ -67,15 +67,14 @@ def sensitivity(
     from gaq.assess.sensitivity import Plan
     from gaq.assess.sensitivity import sensitivity as measure
     from gaq.data import load_frames
-    from gaq.recipe import load_recipe
 
-    chosen = load_recipe(recipe).with_overrides(changes or [])
     plan = Plan(frames, rotations, jacobian_frames=jacobian_frames, picoseconds=picoseconds, replicas=replicas, seed=seed)
     budget = None if forces is antisymmetry is stored is None else Budget(forces, antisymmetry, stored)
     _check_recipe(out, budget)
     options.check_outputs([out, file, plot], overwrite, [model, data, recipe])
     options.use_threads(threads)
     original = options.load_model(model, device)
+    chosen = options.chosen_recipe(recipe, changes, original)
     structures = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit))
     with meter(f"sensitivity of {chosen.name}", MODELS, "calibrating") as told:
         report = measure(original, chosen, structures, budget.planned(plan) if budget else plan, progress=told)
@@ -111,7 +110,7 @@ def _allocated(original: "ForceField", frames: "Frames", report: "Report", budge
         save_recipe(found.recipe, out)
     bench = Bench(original, frames, report.plan)
     deployed = bench.deployed(found.recipe)
-    measured, stored = bench.measure(deployed), sum(deployed.stored_bytes().values())
+    measured, stored = bench.measure(deployed), sum(deployed.bytes_by_tensor().values())
     show("", f"{found.recipe.name}: {budget}", _choices(found), "", _comparison(report, found, measured, stored))
     if not budget.holds(measured.forces_rms_change_meV_A, measured.lambda_antisymmetry, stored):
         show("measured, the budget is not kept: parts add up to more than their sum of squares; give a smaller budget")

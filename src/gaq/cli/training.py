@@ -78,10 +78,8 @@ def quantize(
     features in local frames, which keeps the symmetry under rotations.
     """
     from gaq.data import check_training_size, load_frames
-    from gaq.recipe import load_recipe
     from gaq.training import quantize as compress
 
-    chosen = load_recipe(recipe).with_overrides(changes or [])
     settings = _settings(no_train, {"minutes": minutes, "steps": steps, "learning_rate": learning_rate,
                                     "batch_size": batch_size, "seed": seed})
     if folder is None and resume:
@@ -89,6 +87,7 @@ def quantize(
     _check_start(folder, out, resume, overwrite, [model, data, recipe])
     options.use_threads(threads)
     original = options.load_model(model, device)
+    chosen = options.chosen_recipe(recipe, changes, original)
     labelled = load_frames(data, options.key_map(energy_key, forces_key, energy_unit, length_unit, weight=weight_key))
     if frames is not None:
         labelled = labelled.take(frames, settings.seed if settings else 0)
@@ -199,6 +198,6 @@ def _summary(forcefield: "ForceField", path: Path, last: "Progress | None", resu
     labels = {name: n for name, n in forcefield.provenance.get("labels", {}).items() if n}
     if len(labels) == 1 or len(set(labels.values())) > 1:
         show("trained on " + ", ".join(f"{n} frames with {name}" for name, n in labels.items()))
-    stored, full = sum(forcefield.stored_bytes().values()), forcefield.fp32_bytes()
+    stored, full = sum(forcefield.stored.bytes_by_tensor().values()), forcefield.stored.bytes_in_float32()
     share = f", {stored / full:.0%} of FP32" if forcefield.recipe.rules else ""
     show(f"wrote {path} ({forcefield.recipe.name}, {size(stored)}{share})")

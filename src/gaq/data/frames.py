@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, overload
 
 import numpy as np
+from ase.data import chemical_symbols
 
-from gaq.errors import DataError
+from gaq.errors import DataError, SpeciesError, StructureError
 from gaq.structure import Structure
 
 RMD17_LIMIT = 1000
@@ -134,3 +135,20 @@ def check_training_size(frames: Frames, allow_more: bool) -> None:
             f"{len(limited)} training frames from {', '.join(dict.fromkeys(limited))}: the authors of rMD17 ask that no "
             f"model be trained on more than {RMD17_LIMIT}, because the frames are a time series, and larger sets hold near "
             f"copies of the test frames; train on {RMD17_LIMIT} or fewer, or allow more on purpose")
+
+
+def check_frames(frames: Frames, known: tuple[int, ...]) -> None:
+    """Refuse frames that a model of these elements cannot compute, before any work is done with them.
+
+    Raises:
+        SpeciesError, StructureError: an element that is not known, a charge or unpaired electrons; the frame is named.
+    """
+    for index, frame in enumerate(frames):
+        unknown = sorted(set(frame.species.tolist()) - set(known))
+        if unknown:
+            names, taught = (", ".join(chemical_symbols[z] for z in each) for each in (unknown, known))
+            raise SpeciesError(f"{frames.place(index)}: the model does not know {names}; it is made for {taught}. Leave "
+                               "such frames out, or train a model on them")
+        if frame.charge or frame.spin:
+            raise StructureError(f"{frames.place(index)} has charge {frame.charge:g} and spin {frame.spin:g}, which the "
+                                 "model has no terms for; leave such frames out")

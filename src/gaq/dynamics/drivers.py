@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gaq.adapters.ase import GaqCalculator
 from gaq.atoms import atoms_of, structure_of
-from gaq.backends.native.engine import NativeForceField
+from gaq.backends.native.potential import NativePotential
 from gaq.dynamics.extrapolation import Extrapolation
 from gaq.dynamics.identity import run_identity
 from gaq.dynamics.native import Bath, NativeDynamics, State
@@ -312,7 +312,7 @@ def _dynamics(atoms: Atoms, structure: Structure, freedom: int, ensemble: str, t
     """Return what takes the steps: the engine where it computes the forces, or ASE."""
     timestep, friction = timestep_fs * units.fs, friction_per_ps / (1000.0 * units.fs)
     native = getattr(atoms.calc, "forcefield", None)
-    if isinstance(native, NativeForceField):
+    if isinstance(native, NativePotential):
         masses = atoms.get_masses() if structure.fixed is None else np.where(structure.fixed, np.inf, atoms.get_masses())
         bound = HOTTEST[0] + HOTTEST[1] * temperature_K
         return NativeDynamics(native, structure, masses, Bath(
@@ -331,7 +331,7 @@ def _calculator(forcefield: "ForceField | Calculator", backend: str) -> Calculat
 
 def _most_clipped(calculator: Calculator) -> tuple[str, float] | None:
     native = getattr(calculator, "forcefield", None)
-    shares = native.saturation() if isinstance(native, NativeForceField) else []
+    shares = native.saturation() if isinstance(native, NativePotential) else []
     return max(shares, key=lambda share: share[1], default=None)
 
 

@@ -47,10 +47,10 @@ class Extrapolation:
     def _look_at_distances(self, graph: Graph) -> None:
         if self._nearest is None or not len(graph.centers):
             return
-        i, j, x, species = (t.numpy() for t in (graph.centers, graph.neighbours, graph.positions, graph.species))
+        i, j, x, species = (np.asarray(t) for t in (graph.centers, graph.neighbours, graph.positions, graph.species))
         vectors = x[j] - x[i]
-        if bool(graph.cell.any()):
-            vectors += graph.shifts.numpy() @ graph.cell[0].numpy()
+        if np.asarray(graph.cell).any():
+            vectors += np.asarray(graph.shifts) @ np.asarray(graph.cell)[0]
         squares = np.einsum("ea,ea->e", vectors, vectors)
         limits = self._nearest[species[i], species[j]]
         near = np.flatnonzero(squares < limits * limits)

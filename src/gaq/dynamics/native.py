@@ -12,12 +12,12 @@ import torch
 from ase import units
 from numpy.typing import NDArray
 
-from gaq.backends.native.engine import NativeForceField
 from gaq.backends.native.library import Dynamics
+from gaq.backends.native.potential import NativePotential
+from gaq.dynamics import nve
 from gaq.dynamics.nve import Replicas
 from gaq.errors import GaqError, StructureError
 from gaq.graph import Graph, Predictor, build_graph, collate
-from gaq.dynamics import nve
 from gaq.structure import Structure
 
 SKIN = 0.6  # Å
@@ -67,7 +67,7 @@ class NativeDynamics:
         replicas: copies of the structure that differ in their states.
     """
 
-    def __init__(self, field: NativeForceField, structure: Structure, masses: NDArray[np.float64], bath: Bath,
+    def __init__(self, field: NativePotential, structure: Structure, masses: NDArray[np.float64], bath: Bath,
                  replicas: int = 1) -> None:
         self.field, self.bath, self.replicas = field, bath, replicas
         self.structure = replace(structure, energy=None, forces=None)
@@ -154,7 +154,8 @@ def simulate_replicas(
     Raises:
         ConfigError, GaqError: as there.
     """
-    if not isinstance(predict, NativeForceField):
+    predict = getattr(predict, "potential", predict)
+    if not isinstance(predict, NativePotential):
         return nve.simulate_replicas(predict, structure, cutoff, replicas=replicas, picoseconds=picoseconds,
                                      timestep_fs=timestep_fs, temperature_K=temperature_K, seed=seed, progress=progress)
     nve.check_settings(replicas, picoseconds, timestep_fs, temperature_K)
@@ -194,6 +195,5 @@ def _all_pairs(structure: Structure) -> Graph:
     count = len(structure)
     i, j = np.nonzero(~np.eye(count, dtype=bool))
     return Graph(
-        species=torch.from_numpy(structure.species.copy()), positions=torch.from_numpy(structure.positions.copy()),
-        centers=torch.from_numpy(i), neighbours=torch.from_numpy(j), shifts=torch.zeros(len(i), 3, dtype=torch.float64),
-        cell=torch.zeros(1, 3, 3, dtype=torch.float64), batch=torch.zeros(count, dtype=torch.int64))
+        species=structure.species.copy(), positions=structure.positions.copy(), centers=i, neighbours=j,
+        shifts=np.zeros((len(i), 3)), cell=np.zeros((1, 3, 3)), batch=np.zeros(count, dtype=np.int64))

@@ -23,6 +23,7 @@ from torch import Tensor
 from gaq.errors import ConfigError, GaqError
 from gaq.graph import Graph, Predictor, build_graph, collate
 from gaq.metrics.batches import checked_prediction
+from gaq.nn.tensors import tensors
 from gaq.structure import Structure
 
 SKIN = 0.5  # Å; candidates beyond the cutoff are kept, and left out of the graph until they come within it
@@ -145,7 +146,7 @@ class _Neighbours:
     def __init__(self, structure: Structure, cutoff: float, replicas: int) -> None:
         self.structure = replace(structure, energy=None, forces=None)
         self.cutoff, self.replicas = cutoff, replicas
-        self.members = [build_graph(self.structure, cutoff + SKIN)] * replicas
+        self.members = [tensors(build_graph(self.structure, cutoff + SKIN))] * replicas
         self.candidates = collate(self.members)
         self.found_at = self.candidates.positions.clone()
 
@@ -156,7 +157,8 @@ class _Neighbours:
         if stale:
             places, found = x.reshape(self.replicas, -1, 3), self.found_at.reshape(self.replicas, -1, 3)
             for k in stale:
-                self.members[k] = build_graph(replace(self.structure, positions=places[k].numpy()), self.cutoff + SKIN)
+                moved = replace(self.structure, positions=places[k].numpy())
+                self.members[k] = tensors(build_graph(moved, self.cutoff + SKIN))
                 found[k] = places[k]
             self.candidates = collate(self.members)
         every = self.candidates

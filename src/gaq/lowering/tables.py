@@ -8,12 +8,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from gaq.backends.native.errors import NotLowered
 from gaq.lattice import MIN_DISTANCE
+from gaq.lowering.blob import NotLowered
 
 TOLERANCE = 3e-7  # of the interpolated values, relative to the largest one of a column
 FAINT = 1e-2  # a column below this share of the largest one is measured against that share
@@ -24,7 +23,7 @@ SUPPORT = (0.1, 0.3, 0.5, 0.7, 0.9)  # where in each interval the error is measu
 ONE_SIDED, APART = (-25 / 12, 4.0, -3.0, 4 / 3, -1 / 4), 1e-3  # differences of fourth order, from within, in steps of s
 INSIDE = 1 - 1e-13  # of the cutoff: slopes there are those from within
 
-Functions = Callable[[Tensor], Tensor]  # of distances (points,), float64, to (points, functions)
+Functions = Callable[[NDArray], NDArray]  # of distances (points,), float64, to (points, functions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +60,8 @@ def tabulate(functions: Functions, cutoff: float) -> Table:
     for bend in BENDS:
         intervals = FEWEST
         while intervals <= MOST and (found is None or intervals < found.knots - 1):
-            table = _at(functions, cutoff, intervals, bend)
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused here
+                table = _at(functions, cutoff, intervals, bend)
             if not math.isfinite(table.error):
                 raise NotLowered("the radial filters have values beyond the range of float32")
             if table.error <= TOLERANCE:
@@ -75,36 +75,41 @@ def tabulate(functions: Functions, cutoff: float) -> Table:
     return found
 
 
-def weights(t: Tensor) -> Tensor:
+def weights(t: float | NDArray) -> NDArray:
     """Return B_0..B_3 at t in [0, 1] between two knots, shape (4, ...)."""
     u = 1 - t
-    return torch.stack([u**3, 4 - 3 * t**2 * (1 + u), 4 - 3 * u**2 * (1 + t), t**3]) / 6
+    return np.stack([u**3, 4 - 3 * t**2 * (1 + u), 4 - 3 * u**2 * (1 + t), t**3]) / 6
 
 
 def _at(functions: Functions, cutoff: float, intervals: int, bend: float) -> Table:
     start = math.log(MIN_DISTANCE + bend)
     h = (math.log(cutoff + bend) - start) / intervals
-    s = start + h * torch.arange(intervals + 1, dtype=torch.float64)
-    r = (s.exp() - bend).clamp(max=cutoff * INSIDE)
+    s = start + h * np.arange(intervals + 1)
+    r = (_exp(s) - bend).clip(max=cutoff * INSIDE)
     values = functions(r)
-    stencil, steps = torch.tensor(ONE_SIDED, dtype=torch.float64), APART * torch.arange(len(ONE_SIDED), dtype=torch.float64)
-    first, last = (h / APART * stencil @ functions((at.exp() - bend).clamp(max=cutoff * INSIDE))
+    steps = APART * np.arange(len(ONE_SIDED))
+    first, last = (h / APART * np.array(ONE_SIDED) @ functions((_exp(at) - bend).clip(max=cutoff * INSIDE))
                    for at in (s[0] + steps, s[-1] - steps))
-    coefficients = _solved(values, first, -last).float().double()  # as they will be
-    largest = values[r > CLOSE].abs().amax(0)
-    largest = largest.clamp_min(FAINT * float(largest.max()))
+    coefficients = _solved(values, first, -last).astype(np.float32).astype(np.float64)  # as they will be
+    largest = np.abs(values[r > CLOSE]).max(0)
+    largest = largest.clip(min=FAINT * largest.max())
     errors = []
     for t in SUPPORT:  # one after the other, for the sake of memory
-        between = (s[:-1] + t * h).exp() - bend
-        exact, found = functions(between), torch.zeros_like(values[1:])
-        for k, weight in enumerate(weights(torch.tensor(t, dtype=torch.float64))):
+        between = _exp(s[:-1] + t * h) - bend
+        exact, found = functions(between), np.zeros_like(values[1:])
+        for k, weight in enumerate(weights(t)):
             found += weight * coefficients[k : k + intervals]
-        off = ((found - exact).abs() / torch.maximum(largest, exact.abs())).amax(-1)
-        errors.append(float((off * torch.where(between > CLOSE, 1.0, LOOSE)).max()))
-    return Table(MIN_DISTANCE, bend, h, coefficients.float().numpy(), max(errors))
+        off = (np.abs(found - exact) / np.maximum(largest, np.abs(exact))).max(-1)
+        errors.append(float((off * np.where(between > CLOSE, 1.0, LOOSE)).max()))
+    return Table(MIN_DISTANCE, bend, h, coefficients.astype(np.float32), max(errors))
 
 
-def _solved(values: Tensor, first: Tensor, last: Tensor) -> Tensor:
+def _exp(s: NDArray) -> NDArray:
+    """Return e^s by way of extended precision, so that all processors put knots in the same places."""
+    return np.exp(s.astype(np.longdouble)).astype(np.float64)
+
+
+def _solved(values: NDArray, first: NDArray, last: NDArray) -> NDArray:
     """Return the coefficients of the spline with these values at its knots, and h times these slopes at its ends.
 
         (c_(n-1) + 4 c_n + c_(n+1)) / 6 = f_n,   (c_1 - c_(-1)) / 2 = h f'_0,   the same at the other end
@@ -125,4 +130,4 @@ def _solved(values: Tensor, first: Tensor, last: Tensor) -> Tensor:
         ratios.append(above / diagonal)
     for n in range(count - 2, -1, -1):
         right[n] -= ratios[n] * right[n + 1]
-    return torch.cat([right[1:2] - 2 * first, right, right[-2:-1] + 2 * last])
+    return np.concatenate([right[1:2] - 2 * first, right, right[-2:-1] + 2 * last])

@@ -7,6 +7,7 @@ import torch
 
 from gaq.errors import ConfigError, GaqError
 from gaq.graph import Graph, Prediction, Predictor, build_graph
+from gaq.nn.tensors import tensor, tensors
 from gaq.structure import Structure
 
 MOST_EDGES = 12_000  # in one prediction: beyond, PyTorch waits for memory, and takes five times as long for each structure
@@ -57,7 +58,7 @@ class Counted:
 def single_graphs(
     predict: Predictor, frames: Iterable[Structure | Graph], cutoff: float | None = None
 ) -> Iterator[Graph]:
-    """Yield the frames one by one as graphs of one structure each.
+    """Yield the frames one by one as graphs of one structure each, with tensors.
 
     Args:
         predict: the predictor that will see them; a force field knows its cutoff.
@@ -70,9 +71,9 @@ def single_graphs(
     """
     for frame in frames:
         if isinstance(frame, Graph):
-            yield from _members(frame)
+            yield from _members(tensors(frame))
         else:
-            yield build_graph(frame, _cutoff_of(predict, cutoff))
+            yield tensors(build_graph(frame, _cutoff_of(predict, cutoff)))
 
 
 def unlabelled(graph: Graph) -> Graph:
@@ -81,13 +82,13 @@ def unlabelled(graph: Graph) -> Graph:
 
 
 def checked_prediction(predict: Predictor, graph: Graph, **options: bool) -> Prediction:
-    """Return the detached, finite prediction of `graph`, in float64; `options` go to the predictor.
+    """Return the detached, finite prediction of `graph` as tensors in float64; `options` go to the predictor.
 
     Raises:
         GaqError: the prediction has wrong shapes, or values that are not finite.
     """
-    given = {name: value.detach().double() for name, value in vars(predict(graph, **options)).items() if value is not None}
-    prediction = Prediction(**given)
+    prediction = predict(graph, **options).mapped(lambda values: tensor(values).detach().double())
+    given = {name: values for name, values in vars(prediction).items() if values is not None}
     if prediction.energy.shape != (graph.structures,) or prediction.forces.shape != graph.positions.shape:
         raise GaqError(
             f"a predictor must return energy of shape ({graph.structures},) and forces of shape "

@@ -1,7 +1,6 @@
 """Any ASE calculator with the face of a predictor, so that every metric can look at it."""
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
 
@@ -40,8 +39,8 @@ class CalculatorPredictor:
             atoms.calc = self.calculator
             try:
                 energies.append(float(atoms.get_potential_energy(force_consistent=self.consistent)))
-                forces.append(torch.from_numpy(np.array(atoms.get_forces(), dtype=np.float64)))
+                forces.append(np.array(atoms.get_forces(), dtype=np.float64))
             except PropertyNotImplementedError as error:
                 raise ConfigError(f"the calculator {type(self.calculator).__name__} lacks a property ({error}); "
                                   "energies and forces are both needed") from error
-        return Prediction(torch.tensor(energies, dtype=torch.float64), torch.cat(forces))
+        return Prediction(np.array(energies), np.concatenate(forces))

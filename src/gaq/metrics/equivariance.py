@@ -24,7 +24,7 @@ from torch import Tensor
 from gaq.errors import ConfigError, DataError
 from gaq.graph import Graph, Predictor, collate
 from gaq.metrics.batches import checked_prediction, copies, single_graphs, unlabelled
-from gaq.so3 import axis_rotation, random_rotations
+from gaq.rotations import axis_rotation, random_rotations
 from gaq.structure import Structure
 
 MEV = 1000.0  # meV per eV

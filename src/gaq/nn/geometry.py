@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gaq.so3 import local_frames, wigner_d
+from gaq.rotations import local_frames, wigner_d
 
 
 @dataclass(eq=False)
@@ -28,7 +28,7 @@ class Geometry:
 
     @cached_property
     def frames(self) -> Tensor:
-        """A rotation for each atom that turns with the molecule, shape (N, 3, 3), float64 (`so3.local_frames`)."""
+        """A rotation for each atom that turns with the molecule, shape (N, 3, 3), float64 (`rotations.local_frames`)."""
         return local_frames(self.directions, self.frame_weights, self.centers, self.neighbours, self.atoms)
 
     def wigner(self, degree: int, dtype: torch.dtype | None = None) -> Tensor:

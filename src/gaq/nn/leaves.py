@@ -1,26 +1,17 @@
 """The modules whose arithmetic depends on precision, in float; `quantized.py` holds their low-bit forms.
 
-Each leaf has a `role`, by which a recipe addresses it. Leaves take and return float tensors.
-
-| role        | leaf                    | what it computes                                              |
-|-------------|-------------------------|---------------------------------------------------------------|
-| first       | Embedding, Linear       | species to scalars; filters of the first messages             |
-| radial      | Linear                  | filters from the radial basis (a function of one distance)    |
-| contraction | VectorLinear, Linear    | filters from rotation-invariant contractions of vectors       |
-| scalar      | Linear                  | queries and keys of attention                                 |
-| update      | Linear                  | values and outputs of attention, updates of scalars           |
-| junction    | Linear                  | where scalars meet invariants of vectors, before an update    |
-| vector      | VectorLinear            | channel mixing of each degree, which commutes with rotations  |
-| feature     | VectorQuantizer         | nothing in float: where vector features are rounded           |
-| last        | Linear                  | per-atom energies                                             |
+Each takes its shape and role from a `gaq.leaves.Leaf`; a recipe addresses it by name or role. Leaves take and return float
+tensors.
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gaq.leaves import EmbeddingLeaf, Leaf, LinearLeaf, VectorLinearLeaf, VectorQuantizerLeaf
 from gaq.nn.geometry import Geometry
 from gaq.so3 import degree_slices
 
@@ -34,11 +25,11 @@ def _initial(*shape: int, times: float = 1.0, over: float = 1.0) -> nn.Parameter
 class Linear(nn.Module):
     """y = x Wᵀ + b on scalars; weight (out, in), x (..., in)."""
 
-    def __init__(self, inputs: int, outputs: int, role: str, bias: bool = True, gain: float = 1.0) -> None:
+    def __init__(self, leaf: LinearLeaf) -> None:
         super().__init__()
-        self.role = role
-        self.weight = _initial(outputs, inputs, times=gain / math.sqrt(inputs))
-        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.leaf = leaf
+        self.weight = _initial(*leaf.weight, times=leaf.gain / math.sqrt(leaf.inputs))
+        self.bias = nn.Parameter(torch.zeros(leaf.outputs)) if leaf.bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return shape (..., out)."""
@@ -48,11 +39,11 @@ class Linear(nn.Module):
 class VectorLinear(nn.Module):
     """v'^l_m = v^l_m W_lᵀ: channels mix, components never do; weight (L, out, in), v (N, M, in)."""
 
-    def __init__(self, inputs: int, outputs: int, max_degree: int, role: str = "vector") -> None:
+    def __init__(self, leaf: VectorLinearLeaf) -> None:
         super().__init__()
-        self.role = role
-        self.slices = degree_slices(max_degree)
-        self.weight = _initial(max_degree, outputs, inputs, over=math.sqrt(inputs))
+        self.leaf = leaf
+        self.slices = degree_slices(leaf.max_degree)
+        self.weight = _initial(*leaf.weight, over=math.sqrt(leaf.inputs))
 
     def forward(self, v: Tensor) -> Tensor:
         """Return shape (N, M, out)."""
@@ -67,10 +58,10 @@ def mix_channels(v: Tensor, weight: Tensor) -> Tensor:
 class Embedding(nn.Module):
     """Row Z of a table for each atom; weight (species, width)."""
 
-    def __init__(self, species: int, width: int, role: str = "first") -> None:
+    def __init__(self, leaf: EmbeddingLeaf) -> None:
         super().__init__()
-        self.role = role
-        self.weight = _initial(species, width)
+        self.leaf = leaf
+        self.weight = _initial(*leaf.weight)
 
     def forward(self, indices: Tensor) -> Tensor:
         """Return shape (N, width)."""
@@ -92,10 +83,9 @@ class VectorQuantizer(nn.Module):
     back: an invariant that never leaves the frame is the same number for a molecule and its rotated copy, to the last bit.
     """
 
-    def __init__(self, channels: int, max_degree: int, role: str = "feature") -> None:
+    def __init__(self, leaf: VectorQuantizerLeaf) -> None:
         super().__init__()
-        self.role = role
-        self.channels, self.max_degree = channels, max_degree
+        self.leaf = leaf
 
     def forward(self, v: Tensor, geometry: Geometry) -> tuple[Tensor, Frame]:
         """Return v unchanged, and where its components are given."""
@@ -103,3 +93,28 @@ class VectorQuantizer(nn.Module):
 
 
 LEAVES = (Linear, VectorLinear, Embedding, VectorQuantizer)
+MODULES = dict(zip((LinearLeaf, VectorLinearLeaf, EmbeddingLeaf, VectorQuantizerLeaf), LEAVES, strict=True))
+
+
+class Leaves:
+    """Makes the float modules of a schema's leaves, by the names they have within a part of the network.
+
+    Args:
+        leaves: of the whole model.
+        part: name of the part, e.g. `attention.0`; "" for the whole.
+    """
+
+    def __init__(self, leaves: Mapping[str, Leaf], part: str = "") -> None:
+        self.leaves, self.part = leaves, part
+
+    def __call__(self, name: str) -> nn.Module:
+        """Return a new module for the leaf of that name within the part."""
+        leaf = self.leaves[self._whole(name)]
+        return MODULES[type(leaf)](leaf)  # type: ignore[arg-type]
+
+    def within(self, name: str) -> "Leaves":
+        """Return what makes the leaves of a part of this part."""
+        return Leaves(self.leaves, self._whole(name))
+
+    def _whole(self, name: str) -> str:
+        return f"{self.part}.{name}" if self.part else name

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from gaq.errors import GaqError
-from gaq.models.transformer.attention import RobustAttention
 from gaq.nn.quantized import InputCodes, QuantizedVectors
 
 
@@ -19,8 +18,9 @@ def overflow_told(model: nn.Module) -> Iterator[None]:
     Raises:
         GaqError: what is to be normalized or coded is not finite, or its square is not.
     """
+    # A module may name by `sensitive` what it would hide of its inputs, as an attention that normalizes does.
     handles = [module.register_forward_pre_hook(_check) for module in model.modules()
-               if isinstance(module, (nn.LayerNorm, RobustAttention, InputCodes, QuantizedVectors))]
+               if isinstance(module, (nn.LayerNorm, InputCodes, QuantizedVectors)) or hasattr(module, "sensitive")]
     try:
         yield
     finally:
@@ -32,9 +32,8 @@ def overflow_told(model: nn.Module) -> Iterator[None]:
 def _check(module: nn.Module, arguments: tuple[Any, ...]) -> None:
     if isinstance(module, InputCodes):
         values = [arguments[0] / module.scale()]
-    elif isinstance(module, RobustAttention):
-        query, key, filters = arguments[:3]
-        values = [query * query, key * key, filters]
+    elif hasattr(module, "sensitive"):
+        values = module.sensitive(*arguments)  # type: ignore[operator]
     else:
         values = [arguments[0] * arguments[0]]
     for value in values:

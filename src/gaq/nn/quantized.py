@@ -15,16 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gaq.errors import ModelFileError
+from gaq.leaves import Leaf
 from gaq.nn.geometry import Geometry
 from gaq.nn.leaves import Frame, mix_channels
 from gaq.quant.affine import codes
 from gaq.quant.formats import IntFormat
 from gaq.quant.packing import pack, unpack
-from gaq.quant.vectors import VectorFormat
+from gaq.quant.vector_formats import VectorFormat
+from gaq.quant.vectors import quantizer_of
 from gaq.so3 import degree_slices
-
-LARGEST_STEP = 1e30  # of codes; the smallest is its inverse
 
 
 class LearnedScale(nn.Module):
@@ -51,10 +50,6 @@ class FixedScale(nn.Module):
     def forward(self) -> Tensor:
         """Return s."""
         return self.value
-
-    def check(self) -> None:
-        """Raise ModelFileError for a step that cannot be divided by."""
-        _check_steps(self.value)
 
 
 class FloatWeight(nn.Module):
@@ -91,7 +86,8 @@ class MasterWeight(nn.Module):
     def frozen(self, step: Tensor | None = None) -> "PackedWeight":
         """Return the deployed form."""
         whole, scale = self(step)
-        return PackedWeight(pack(whole, self.fmt), scale, self.fmt, tuple(whole.shape))
+        packed = torch.from_numpy(pack(whole.detach().cpu().numpy(), self.fmt))
+        return PackedWeight(packed, scale, self.fmt, tuple(whole.shape))
 
 
 class PackedWeight(nn.Module):
@@ -111,17 +107,13 @@ class PackedWeight(nn.Module):
         """Return (codes, scale), whole numbers in float; the input's step is in them already."""
         if self._unpacked is None or self._unpacked.dtype != self.scale.dtype or (
                 self._unpacked.device != self.scale.device):
-            self._unpacked = unpack(self.packed, self.fmt, self.shape).to(self.scale)
+            whole = unpack(self.packed.detach().cpu().numpy(), self.fmt, self.shape)
+            self._unpacked = torch.from_numpy(whole).to(self.scale)
         return self._unpacked, self.scale
 
     def frozen(self, step: Tensor | None = None) -> "PackedWeight":
         """Return itself."""
         return self
-
-    def check(self) -> None:
-        """Raise ModelFileError for codes outside of their format, or a step that cannot be divided by."""
-        _check_steps(self.scale)
-        self()
 
     def _load_from_state_dict(self, *arguments, **keywords) -> None:  # type: ignore[no-untyped-def]
         super()._load_from_state_dict(*arguments, **keywords)
@@ -169,9 +161,9 @@ class ProtectedInputCodes(InputCodes):
 class QuantizedLinear(nn.Module):
     """Low-bit `leaves.Linear`: y = (codes(x / s_x) · codes(W s_x / s_W)ᵀ) s_W + b."""
 
-    def __init__(self, role: str, weight: Weight, bias: Tensor | None, inputs: InputCodes | None) -> None:
+    def __init__(self, leaf: Leaf, weight: Weight, bias: Tensor | None, inputs: InputCodes | None) -> None:
         super().__init__()
-        self.role = role
+        self.leaf = leaf
         self.weight = weight
         self.inputs = inputs
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
@@ -189,9 +181,9 @@ class QuantizedLinear(nn.Module):
 class QuantizedVectorLinear(nn.Module):
     """Low-bit `leaves.VectorLinear`: the weights are codes; the vectors come rounded from a `QuantizedVectors`."""
 
-    def __init__(self, role: str, weight: Weight, max_degree: int) -> None:
+    def __init__(self, leaf: Leaf, weight: Weight, max_degree: int) -> None:
         super().__init__()
-        self.role = role
+        self.leaf = leaf
         self.weight = weight
         self.slices = degree_slices(max_degree)
 
@@ -206,9 +198,9 @@ class QuantizedVectorLinear(nn.Module):
 class QuantizedEmbedding(nn.Module):
     """Low-bit `leaves.Embedding`: one scale for each species."""
 
-    def __init__(self, role: str, weight: Weight) -> None:
+    def __init__(self, leaf: Leaf, weight: Weight) -> None:
         super().__init__()
-        self.role = role
+        self.leaf = leaf
         self.weight = weight
 
     def forward(self, indices: Tensor) -> Tensor:
@@ -251,10 +243,11 @@ class QuantizedVectors(nn.Module):
 
     rounding: Tensor
 
-    def __init__(self, role: str, formats: tuple[VectorFormat, ...], scales: list[Scale],
+    def __init__(self, leaf: Leaf, formats: tuple[VectorFormat, ...], scales: list[Scale],
                  points: list[Tensor | None]) -> None:
         super().__init__()
-        self.role, self.formats = role, formats
+        self.leaf, self.formats = leaf, formats
+        self.quantizers = tuple(quantizer_of(fmt) for fmt in formats)
         self.slices = degree_slices(len(formats))
         self.scales = nn.ModuleList(scales)
         for index, table in enumerate(points):
@@ -277,22 +270,15 @@ class QuantizedVectors(nn.Module):
         """Return rounded features (N, M, C), and where their components are given."""
         frame = LocalFrame(geometry, tuple(fmt.aligned for fmt in self.formats))
         local = frame.of(v)
-        rounded = torch.cat([fmt.quantize(local[:, part], scale(), degree, getattr(self, f"points{degree}"))
-                             for degree, (part, fmt, scale) in enumerate(
-                                 zip(self.slices, self.formats, self.scales, strict=True), start=1)], 1)
+        rounded = torch.cat([quantizer.quantize(local[:, part], scale(), degree, getattr(self, f"points{degree}"))
+                             for degree, (part, quantizer, scale) in enumerate(
+                                 zip(self.slices, self.quantizers, self.scales, strict=True), start=1)], 1)
         return torch.where(self.rounding, rounded, local), frame
 
     def frozen(self) -> "QuantizedVectors":
         """Return the deployed form."""
         points = [getattr(self, f"points{degree}") for degree in range(1, len(self.formats) + 1)]
-        return QuantizedVectors(self.role, self.formats, [FixedScale(s()) for s in self.scales], points)
-
-
-def _check_steps(steps: Tensor) -> None:
-    """Raise ModelFileError for steps by which products, quotients and squares may leave the range of float32."""
-    if not bool(((steps >= 1 / LARGEST_STEP) & (steps <= LARGEST_STEP)).all()):
-        raise ModelFileError(f"steps must be from {1 / LARGEST_STEP:.0e} to {LARGEST_STEP:.0e}; they go from "
-                             f"{float(steps.min()):.3g} to {float(steps.max()):.3g}")
+        return QuantizedVectors(self.leaf, self.formats, [FixedScale(s()) for s in self.scales], points)
 
 
 QUANTIZED = (QuantizedLinear, QuantizedVectorLinear, QuantizedEmbedding, QuantizedVectors)

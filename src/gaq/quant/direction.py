@@ -4,39 +4,36 @@ A feature has shape (..., 2l+1, C): components on axis -2 (degree 1 in the order
 """
 
 import math
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from gaq.errors import ConfigError
 from gaq.quant.affine import codes
 from gaq.quant.codebooks import covering_angle, fibonacci, icosahedral, kmeans, nearest, octahedral
-from gaq.quant.formats import Bits, IntFormat
+from gaq.quant.formats import IntFormat
+from gaq.quant.vector_formats import (
+    ComponentDirection,
+    Direction,
+    FibonacciCodebook,
+    FloatDirection,
+    IcosahedralCodebook,
+    KMeansCodebook,
+    OctahedralCodebook,
+    OctahedralMap,
+)
 
 
-class Coder(BaseModel):
-    """What all direction coders share: frozen, any degree, no points."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    closed: ClassVar[bool] = True  # whether flipping an axis takes codes to codes
-
-    def supports(self, degree: int) -> bool:
-        """Return whether vectors of 2·degree + 1 components can be coded."""
-        return degree >= 1
+class DirectionCoder:
+    """What a format of directions does to them; here, what is common to formats without a codebook."""
 
     def initial_points(self, v: Tensor, degree: int, seed: int) -> Tensor | None:
         """Return the codebook, shape (points, 2·degree + 1), or None where there is none to keep."""
         return None
-
-    def points_shape(self, degree: int) -> tuple[int, int] | None:
-        """Return the shape of the codebook, or None where there is none to keep."""
-        return None
-
-    def width(self, degree: int) -> int:
-        """Return the bits stored for one direction."""
-        raise NotImplementedError
 
     def code(self, u: Tensor, points: Tensor | None) -> Tensor:
         """Return the coded direction of each unit vector, shape (..., 2l+1, C); finite for u = 0 too."""
@@ -47,13 +44,9 @@ class Coder(BaseModel):
         raise NotImplementedError
 
 
-class FloatDirection(Coder):
-    """The direction as it is, for experiments on magnitudes alone."""
-
-    kind: Literal["float"] = "float"
-
-    def width(self, degree: int) -> int:
-        return 32 * 2 * degree  # the sphere has one dimension less than its vectors have components
+@dataclass(frozen=True)
+class UnroundedDirection(DirectionCoder):
+    """The direction as it is."""
 
     def code(self, u: Tensor, points: Tensor | None) -> Tensor:
         return u
@@ -62,57 +55,27 @@ class FloatDirection(Coder):
         return 0.0
 
 
-class ComponentDirection(Coder):
-    """Each component rounded, then renormalized: d = c/|c|, c = round(q u), q = 2^(bits-1) - 1.
+@dataclass(frozen=True)
+class RoundedComponents(DirectionCoder):
+    """Each component rounded, then renormalized: `ComponentDirection`."""
 
-    Commutes with the 48 signed permutations of the axes. |c - q u| <= sqrt(2l+1)/2 gives sin δ <= sqrt(2l+1)/(2q).
-
-    Args:
-        bits: width of one component.
-
-    Source: the direction quantizer of arXiv 2601.02213.
-    """
-
-    kind: Literal["component"] = "component"
-    bits: Bits = 8
-
-    def supports(self, degree: int) -> bool:
-        return degree >= 1 and 2 * degree + 1 < (2 * IntFormat(bits=self.bits).qmax) ** 2  # else c could be zero
-
-    def width(self, degree: int) -> int:
-        return self.bits * (2 * degree + 1)
+    whole: IntFormat
 
     def code(self, u: Tensor, points: Tensor | None) -> Tensor:
-        fmt = IntFormat(bits=self.bits)
-        return _unit(codes(u, torch.full((), 1 / fmt.qmax, dtype=u.dtype, device=u.device), fmt))
+        return _unit(codes(u, torch.full((), 1 / self.whole.qmax, dtype=u.dtype, device=u.device), self.whole))
 
     def worst_angle(self, degree: int, points: Tensor | None) -> float:
-        return math.asin(math.sqrt(2 * degree + 1) / (2 * IntFormat(bits=self.bits).qmax))
+        return math.asin(math.sqrt(2 * degree + 1) / (2 * self.whole.qmax))
 
 
-class OctahedralMap(Coder):
-    """The lattice |i| + |j| + |k| = q on the faces of an octahedron, d = (i,j,k)/|(i,j,k)|; degree 1 only.
+@dataclass(frozen=True)
+class OctahedralLattice(DirectionCoder):
+    """The nearest point of a triangular lattice on the faces of an octahedron: `OctahedralMap`."""
 
-    u is scaled to |x| + |y| + |z| = q and each |component| rounded; where the sum then misses q by one, the component
-    with the largest rounding error gives way, which makes (i,j,k) the nearest point of the triangular lattice on the
-    face. Two of the three whole numbers and a fold say which of the 4q² + 2 points it is. Commutes with the 48 signed
-    permutations of the axes; sin δ <= sqrt(2)/q.
-
-    Args:
-        bits: width of one of the two coordinates; q = 2^(bits-1) - 1.
-    """
-
-    kind: Literal["octahedral_map"] = "octahedral_map"
-    bits: Bits = 8
-
-    def supports(self, degree: int) -> bool:
-        return degree == 1
-
-    def width(self, degree: int) -> int:
-        return 2 * self.bits
+    whole: IntFormat
 
     def code(self, u: Tensor, points: Tensor | None) -> Tensor:
-        q = IntFormat(bits=self.bits).qmax
+        q = self.whole.qmax
         size = u.abs()
         exact = size / size.sum(-2, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny) * q
         whole = exact.round()
@@ -121,125 +84,72 @@ class OctahedralMap(Coder):
         return _unit(whole.scatter_add(-2, worst, -excess).copysign(u))
 
     def worst_angle(self, degree: int, points: Tensor | None) -> float:
-        q = IntFormat(bits=self.bits).qmax
+        q = self.whole.qmax
         return math.asin(math.sqrt(2) / q) if q > 1 else math.acos(1 / math.sqrt(3))
 
 
-class Codebook(Coder):
-    """A coder that keeps a list of unit vectors and takes the nearest; the leaf holds the list as a buffer."""
+@dataclass(frozen=True)
+class NearestPoint(DirectionCoder):
+    """The nearest of a list of unit vectors, which the leaf holds as a buffer."""
+
+    fmt: Direction
 
     def code(self, u: Tensor, points: Tensor | None) -> Tensor:
-        if points is None:
-            raise ConfigError(f"the direction coder {self!r} needs its points; take them from initial_points()")
+        points = self._given(points)
         if points.ndim != 2 or points.shape[1] != u.shape[-2]:
             raise ConfigError(f"points must have shape (K, {u.shape[-2]}) for vectors of shape {tuple(u.shape)}, "
                               f"not {tuple(points.shape)}; take them from initial_points() for that degree")
         return nearest(u, points)
 
     def worst_angle(self, degree: int, points: Tensor | None) -> float:
+        return covering_angle(self._given(points))
+
+    def _given(self, points: Tensor | None) -> Tensor:
         if points is None:
-            raise ConfigError(f"the covering angle of {self!r} is that of its points; take them from initial_points()")
-        return covering_angle(points)
+            raise ConfigError(f"the direction coder {self.fmt!r} needs its points; take them from initial_points()")
+        return points
 
 
-class FixedCodebook(Codebook):
-    """A codebook on the sphere in three dimensions that is known beforehand."""
+@dataclass(frozen=True)
+class NearestOfTable(NearestPoint):
+    """The nearest of points on the sphere in three dimensions that are known beforehand."""
 
-    def table(self) -> Tensor:
-        """Return the points, shape (points, 3), float64."""
-        raise NotImplementedError
-
-    def supports(self, degree: int) -> bool:
-        return degree == 1
+    table: Callable[[], Tensor]  # of shape (points, 3), float64
 
     def initial_points(self, v: Tensor, degree: int, seed: int) -> Tensor | None:
         return self.table().to(v)
 
-    def points_shape(self, degree: int) -> tuple[int, int] | None:
-        return len(self.table()), 3
-
-    def width(self, degree: int) -> int:
-        return (len(self.table()) - 1).bit_length()
-
-    def code(self, u: Tensor, points: Tensor | None) -> Tensor:
-        return super().code(u, self.table() if points is None else points)
-
-    def worst_angle(self, degree: int, points: Tensor | None) -> float:
-        return super().worst_angle(degree, self.table() if points is None else points)
+    def _given(self, points: Tensor | None) -> Tensor:
+        return self.table() if points is None else points
 
 
-class FibonacciCodebook(FixedCodebook):
-    """A spiral of any number of points: even, but without symmetry.
+@dataclass(frozen=True)
+class NearestLearned(NearestPoint):
+    """The nearest of points learned by spherical k-means."""
 
-    Args:
-        points: number of points.
-    """
-
-    kind: Literal["fibonacci"] = "fibonacci"
-    closed: ClassVar[bool] = False
-    points: Annotated[int, Field(ge=4, le=65536)] = 256
-
-    def table(self) -> Tensor:
-        return fibonacci(self.points)
-
-
-class OctahedralCodebook(FixedCodebook):
-    """The divided octahedron, 4·level² + 2 points: exactly equivariant under its 48 symmetries.
-
-    Args:
-        level: parts into which each edge is divided; 7 gives 198 points (8 bits), 31 gives 3846 (12 bits).
-    """
-
-    kind: Literal["octahedral"] = "octahedral"
-    level: Annotated[int, Field(ge=1, le=64)] = 7
-
-    def table(self) -> Tensor:
-        return octahedral(self.level)
-
-
-class IcosahedralCodebook(FixedCodebook):
-    """The divided icosahedron, 10·level² + 2 points: exactly equivariant under its 120 symmetries, and the evenest.
-
-    Args:
-        level: parts into which each edge is divided; 5 gives 252 points (8 bits), 20 gives 4002 (12 bits).
-    """
-
-    kind: Literal["icosahedral"] = "icosahedral"
-    level: Annotated[int, Field(ge=1, le=64)] = 5
-
-    def table(self) -> Tensor:
-        return icosahedral(self.level)
-
-
-class KMeansCodebook(Codebook):
-    """Points learned from the directions of calibration features by spherical k-means; any degree.
-
-    Args:
-        points: number of points.
-    """
-
-    kind: Literal["kmeans"] = "kmeans"
-    closed: ClassVar[bool] = False
-    points: Annotated[int, Field(ge=2, le=65536)] = 256
+    count: int
 
     def initial_points(self, v: Tensor, degree: int, seed: int) -> Tensor | None:
         rows = v.detach().movedim(-2, -1).reshape(-1, v.shape[-2])
         size = rows.norm(dim=1, keepdim=True)
-        return kmeans((rows / size)[size[:, 0] > 1e-6 * size.max()], self.points, seed).to(v)
-
-    def points_shape(self, degree: int) -> tuple[int, int] | None:
-        return self.points, 2 * degree + 1
-
-    def width(self, degree: int) -> int:
-        return (self.points - 1).bit_length()
+        return kmeans((rows / size)[size[:, 0] > 1e-6 * size.max()], self.count, seed).to(v)
 
 
-Direction = Annotated[
-    ComponentDirection | FibonacciCodebook | OctahedralCodebook | IcosahedralCodebook | KMeansCodebook
-    | OctahedralMap | FloatDirection,
-    Field(discriminator="kind"),
-]
+def direction_coder(fmt: Direction) -> DirectionCoder:
+    """Return what computes a format of directions."""
+    return _MAKERS[type(fmt)](fmt)
 
 
 def _unit(code: Tensor) -> Tensor:
     return code / code.square().sum(-2, keepdim=True).sqrt().clamp_min(torch.finfo(code.dtype).tiny)
+
+
+_MAKERS: dict[type, Callable[[Any], DirectionCoder]] = {
+    FloatDirection: lambda fmt: UnroundedDirection(),
+    ComponentDirection: lambda fmt: RoundedComponents(fmt.format),
+    OctahedralMap: lambda fmt: OctahedralLattice(fmt.format),
+    FibonacciCodebook: lambda fmt: NearestOfTable(fmt, partial(fibonacci, fmt.points)),
+    OctahedralCodebook: lambda fmt: NearestOfTable(fmt, partial(octahedral, fmt.level)),
+    IcosahedralCodebook: lambda fmt: NearestOfTable(fmt, partial(icosahedral, fmt.level)),
+    KMeansCodebook: lambda fmt: NearestLearned(fmt, fmt.points),
+}

@@ -1,130 +1,104 @@
 """Quantizers of a magnitude m = |v|: invariant under rotation, so that rounding it never breaks equivariance."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from gaq.quant.affine import clipped_fraction, fake_quantize, positive, round_through, scale_from_mse
-from gaq.quant.formats import Bits, UnsignedFormat
+from gaq.quant.formats import UnsignedFormat
+from gaq.quant.vector_formats import FloatMagnitude, LinearMagnitude, LogMagnitude, Magnitude
 
 FLOAT_OCTAVES = 16  # a vector that much below the largest is float32 noise and has no direction
 
 
-class LinearMagnitude(BaseModel):
-    """Even steps from zero, Q(m) = s · round(m/s) with codes 0..2^bits - 1; the scale is the step s.
-
-    Args:
-        bits: width of a code.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["linear"] = "linear"
-    bits: Bits = 8
-
-    @property
-    def width(self) -> int:
-        """Bits stored for one magnitude."""
-        return self.bits
-
-    @property
-    def format(self) -> UnsignedFormat:
-        """Integer format of the codes."""
-        return UnsignedFormat(bits=self.bits)
+class MagnitudeQuantizer(Protocol):
+    """What a format of magnitudes does to them; magnitudes have any shape, the scale is a positive scalar tensor."""
 
     def quantize(self, m: Tensor, scale: Tensor) -> Tensor:
-        """Return Q(m), straight-through in m, with the LSQ gradient in the scale."""
-        return fake_quantize(m, scale, self.format)
+        """Return Q(m) for m above the resolution, straight-through in m."""
 
     def resolution(self, scale: Tensor) -> Tensor:
         """Return the magnitude up to which the code is zero."""
-        return scale / 2
 
     def initial_scale(self, m: Tensor) -> Tensor:
-        """Return the step of least squared error on calibration magnitudes, a scalar tensor."""
-        return scale_from_mse(m, self.format)
+        """Return the scale that suits calibration magnitudes, a scalar tensor."""
 
     def clipped(self, m: Tensor, scale: Tensor) -> float:
         """Return the fraction of magnitudes beyond the largest code."""
-        return clipped_fraction(m, scale, self.format)
 
 
-class LogMagnitude(BaseModel):
-    """Even ratios below a largest magnitude, Q(m) = S · 2^(-kΔ), so that the relative error is the same everywhere.
+@dataclass(frozen=True)
+class EvenSteps:
+    """Steps of one size, with the LSQ gradient in the scale; calibrated for the least squared error."""
 
-    k = round(log2(S/m) / Δ) in 0..K-1 with K = 2^bits - 1 levels and Δ = octaves / (K-1); the last code is zero, for
-    magnitudes under half of the smallest level. The scale is S.
-
-    Args:
-        bits: width of a code.
-        octaves: dynamic range between the largest and the smallest level, as a power of two.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["log"] = "log"
-    bits: Bits = 8
-    octaves: Annotated[float, Field(gt=0, le=32)] = 8.0
-
-    @property
-    def width(self) -> int:
-        """Bits stored for one magnitude."""
-        return self.bits
-
-    @property
-    def steps(self) -> int:
-        """Number of steps between the largest and the smallest level, K - 1."""
-        return 2**self.bits - 2
+    codes: UnsignedFormat
 
     def quantize(self, m: Tensor, scale: Tensor) -> Tensor:
-        """Return Q(m) for m above the resolution, straight-through in m; it moves with S only where it is clipped."""
+        return fake_quantize(m, scale, self.codes)
+
+    def resolution(self, scale: Tensor) -> Tensor:
+        return scale / 2
+
+    def initial_scale(self, m: Tensor) -> Tensor:
+        return scale_from_mse(m, self.codes)
+
+    def clipped(self, m: Tensor, scale: Tensor) -> float:
+        return clipped_fraction(m, scale, self.codes)
+
+
+@dataclass(frozen=True)
+class EvenRatios:
+    """Levels of one ratio below the scale, which is the largest magnitude; Q moves with it only where it is clipped."""
+
+    octaves: float
+    steps: int
+
+    def quantize(self, m: Tensor, scale: Tensor) -> Tensor:
         octaves_per_step = self.octaves / self.steps
         k = round_through(torch.log2(m / scale) / octaves_per_step, -self.steps, 0)
         return scale * torch.exp2(k * octaves_per_step)
 
     def resolution(self, scale: Tensor) -> Tensor:
-        """Return the magnitude up to which the code is zero."""
         return scale * 2.0 ** (-self.octaves - 1)
 
     def initial_scale(self, m: Tensor) -> Tensor:
-        """Return the largest calibration magnitude, a scalar tensor."""
         return positive(m.detach().amax())
 
     def clipped(self, m: Tensor, scale: Tensor) -> float:
-        """Return the fraction of magnitudes beyond the largest level."""
         return _fraction(m > scale * 2.0 ** (self.octaves / self.steps / 2))
 
 
-class FloatMagnitude(BaseModel):
-    """The magnitude as it is, for experiments on directions alone; the scale only says what is noise (S · 2^-16)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["float"] = "float"
-
-    @property
-    def width(self) -> int:
-        """Bits stored for one magnitude."""
-        return 32
+@dataclass(frozen=True)
+class UnroundedMagnitude:
+    """The magnitude as it is, zero up to S · 2^-16; nothing is clipped."""
 
     def quantize(self, m: Tensor, scale: Tensor) -> Tensor:
-        """Return m."""
         return m
 
     def resolution(self, scale: Tensor) -> Tensor:
-        """Return the magnitude up to which a vector becomes zero."""
         return scale * 2.0**-FLOAT_OCTAVES
 
     def initial_scale(self, m: Tensor) -> Tensor:
-        """Return the largest calibration magnitude, a scalar tensor."""
         return positive(m.detach().amax())
 
     def clipped(self, m: Tensor, scale: Tensor) -> float:
-        """Return 0: nothing is clipped."""
         return 0.0
 
 
-Magnitude = Annotated[LinearMagnitude | LogMagnitude | FloatMagnitude, Field(discriminator="kind")]
+def magnitude_quantizer(fmt: Magnitude) -> MagnitudeQuantizer:
+    """Return what computes a format of magnitudes."""
+    return _MAKERS[type(fmt)](fmt)
 
 
 def _fraction(mask: Tensor) -> float:
     return float(mask.double().mean()) if mask.numel() else 0.0
+
+
+_MAKERS: dict[type, Callable[[Any], MagnitudeQuantizer]] = {
+    LinearMagnitude: lambda fmt: EvenSteps(fmt.format),
+    LogMagnitude: lambda fmt: EvenRatios(fmt.octaves, fmt.steps),
+    FloatMagnitude: lambda fmt: UnroundedMagnitude(),
+}

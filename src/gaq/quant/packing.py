@@ -9,8 +9,7 @@ byte, the first in the low half.
 import math
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from gaq.errors import ConfigError, ModelFileError
 from gaq.quant.formats import WholeNumbers
@@ -21,7 +20,7 @@ def packed_size(count: int, fmt: WholeNumbers) -> int:
     return -(-count * fmt.bits // 8)
 
 
-def pack(codes: Tensor, fmt: WholeNumbers) -> Tensor:
+def pack(codes: NDArray, fmt: WholeNumbers) -> NDArray[np.uint8]:
     """Return the codes as bytes.
 
     Args:
@@ -29,31 +28,30 @@ def pack(codes: Tensor, fmt: WholeNumbers) -> Tensor:
         fmt: format of the codes.
 
     Returns:
-        uint8 tensor of `packed_size` bytes, on the CPU.
+        `packed_size` bytes.
 
     Raises:
         ConfigError: a code is not a whole number of the format.
     """
-    values = codes.detach().cpu()
-    whole = values.to(torch.int64)
-    if not bool(torch.all((whole == values) & (whole >= fmt.qmin) & (whole <= fmt.qmax))):
+    if not bool(np.all((codes == np.rint(codes)) & (codes >= fmt.qmin) & (codes <= fmt.qmax))):
         raise ConfigError(f"codes must be whole numbers from {fmt.qmin} to {fmt.qmax} for {fmt!r}; "
-                          f"given {_span(values)}; compute them with gaq.quant.affine.codes")
-    words = np.ascontiguousarray(whole.flatten().numpy().astype("<u4"))  # modulo 2^32: two's complement
+                          f"given {codes.dtype} values from {codes.min()} to {codes.max()}; compute them with "
+                          "gaq.quant.affine.codes")
+    words = np.ascontiguousarray(codes.ravel().astype(np.int64).astype("<u4"))  # modulo 2^32: two's complement
     bits = np.unpackbits(words.view(np.uint8).reshape(-1, 4), axis=1, count=fmt.bits, bitorder="little")
-    return torch.from_numpy(np.packbits(bits.ravel(), bitorder="little"))
+    return np.packbits(bits.ravel(), bitorder="little")
 
 
-def unpack(data: Tensor, fmt: WholeNumbers, shape: tuple[int, ...]) -> Tensor:
+def unpack(data: NDArray[np.uint8], fmt: WholeNumbers, shape: tuple[int, ...]) -> NDArray[np.int32]:
     """Return the codes that `pack` made bytes of.
 
     Args:
-        data: uint8 tensor, shape (bytes,).
+        data: bytes, shape (bytes,).
         fmt: format of the codes.
         shape: shape of the codes.
 
     Returns:
-        int32 tensor of that shape, on the CPU.
+        Codes of that shape.
 
     Raises:
         ModelFileError: the number of bytes does not fit the shape, or a code is outside the format.
@@ -61,25 +59,45 @@ def unpack(data: Tensor, fmt: WholeNumbers, shape: tuple[int, ...]) -> Tensor:
     count = math.prod(shape)
     _check_size(data, fmt, shape)
     first = np.arange(count, dtype=np.int64) * fmt.bits  # bit at which each code begins
-    stream = np.concatenate([data.detach().cpu().numpy(), np.zeros(4, np.uint8)]).astype(np.uint32)
+    stream = np.concatenate([data, np.zeros(4, np.uint8)]).astype(np.uint32)
     words = np.zeros(count, np.uint32)
     for k in range(4):  # a code of up to 24 bits lies within four bytes
         words |= stream[(first >> 3) + k] << np.uint32(8 * k)
     words = (words >> (first & 7).astype(np.uint32)) << np.uint32(32 - fmt.bits)
     whole = words.view(np.int32) >> (32 - fmt.bits) if fmt.qmin < 0 else words >> np.uint32(32 - fmt.bits)
-    codes = torch.from_numpy(whole.astype(np.int32)).reshape(shape)
+    codes = whole.astype(np.int32).reshape(shape)
     if count and int(codes.min()) < fmt.qmin:
         raise ModelFileError(f"packed codes hold {int(codes.min())}, below the smallest code {fmt.qmin} of {fmt!r}; "
                              "the data are damaged: get the file again")
     return codes
 
 
-def _check_size(data: Tensor, fmt: WholeNumbers, shape: tuple[int, ...]) -> None:
+def _check_size(data: NDArray, fmt: WholeNumbers, shape: tuple[int, ...]) -> None:
     expected = packed_size(math.prod(shape), fmt)
-    if data.dtype != torch.uint8 or data.ndim != 1 or data.numel() != expected:
+    if data.dtype != np.uint8 or data.shape != (expected,):
         raise ModelFileError(f"packed codes of shape {tuple(shape)} at {fmt.bits} bits take {expected} bytes (uint8), "
-                             f"not {data.dtype} of shape {tuple(data.shape)}; the data are damaged: get the file again")
+                             f"not {data.dtype} of shape {data.shape}; the data are damaged: get the file again")
 
 
-def _span(values: Tensor) -> str:
-    return f"{values.dtype} values from {values.min().item()} to {values.max().item()}"
+def check_codes(data: NDArray[np.uint8], fmt: WholeNumbers, shape: tuple[int, ...], name: str) -> None:
+    """Refuse what `unpack` would refuse, at the usual widths without unpacking; `name` is that of the tensor.
+
+    Raises:
+        ModelFileError: as for `unpack`.
+    """
+    try:
+        _check_size(data, fmt, shape)
+        if fmt.qmin == 0:
+            return
+        if fmt.bits == 4:
+            lowest = ((data & 15) == 8) | ((data >> 4) == 8)
+        elif fmt.bits in (8, 16):
+            lowest = data.view(f"<i{fmt.bits // 8}") == fmt.qmin - 1
+        else:
+            unpack(data, fmt, shape)
+            return
+        if lowest.any():
+            raise ModelFileError(f"packed codes hold {fmt.qmin - 1}, below the smallest code {fmt.qmin} of {fmt!r}; the "
+                                 "data are damaged: get the file again")
+    except ModelFileError as error:
+        raise ModelFileError(f"{name}: {error}") from error

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gaq.errors import DataError
 from gaq.graph import Graph, build_graph, collate
-from gaq.so3 import random_rotations
+from gaq.nn.tensors import tensors
+from gaq.rotations import random_rotations
 from gaq.structure import Structure
 from gaq.training.workers import ALONE, Workers
 
@@ -70,7 +71,7 @@ class Batches:
 
 def labelled_graphs(structures: Sequence[Structure], cutoff: float, device: str) -> list[Graph]:
     """Return one graph for each structure."""
-    return [build_graph(structure, cutoff).to(device) for structure in structures]
+    return [tensors(build_graph(structure, cutoff), device) for structure in structures]
 
 
 def completed(graphs: Sequence[Graph], stress: bool = False) -> list[Graph]:

@@ -6,11 +6,21 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from ase.data import chemical_symbols
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 
 from gaq.data import KeyMap
 from gaq.errors import ConfigError, did_you_mean
-from gaq.models.transformer.network import ModelShape
+from gaq.models import USUAL, model_kind
+from gaq.models.contract import Shape
 from gaq.reading import parse_yaml, read_text
 from gaq.threads import MOST_THREADS
 
@@ -53,6 +63,17 @@ def _path(given: str) -> str:
     if not given.strip() or "\0" in given:
         raise ValueError("must be the path of a folder, without the character NUL")
     return given
+
+
+def _shape(given: Any) -> Any:
+    """Return the shape of a model, of the kind it says, or the usual one.
+
+    Raises:
+        ValueError: an unknown kind, or a field out of range.
+    """
+    if not isinstance(given, dict):
+        return given
+    return model_kind(given.get("kind", USUAL)).shape.model_validate(given)
 
 
 Sources = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
@@ -159,7 +180,7 @@ class TrainConfig(_Strict):
     """
 
     data: DataConfig
-    model: ModelShape = ModelShape()
+    model: Annotated[SerializeAsAny[Shape], BeforeValidator(_shape)] = Field(default={}, validate_default=True)
     optimization: Optimization
     start: str | None = None
     out: Annotated[str, Field(min_length=1), AfterValidator(_path)]

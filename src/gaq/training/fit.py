@@ -13,14 +13,17 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from gaq.backends.choice import on_backend
-from gaq.compress.swap import prepare
-from gaq.data import Frames
+from gaq.arrays import Array
+from gaq.compress.calibrate import calibration_batches
+from gaq.compress.swap import network, prepare, stored
+from gaq.data import Frames, check_frames
 from gaq.errors import ConfigError, DataError
-from gaq.forcefield import ForceField, check_frames, frozen, load
+from gaq.forcefield import ForceField, load
 from gaq.graph import Graph, Prediction, build_graph, collate
-from gaq.models.transformer.network import Transformer
-from gaq.recipe import RECIPES, Recipe, Schedule, load_recipe
+from gaq.models import load_recipe, network_of
+from gaq.models.network import Network
+from gaq.nn.tensors import tensor, tensors
+from gaq.recipe import FLOAT, Recipe, Schedule
 from gaq.structure import Structure
 from gaq.training.batches import LABELS, fit_offsets, force_scale, labelled_graphs
 from gaq.training.checkpoint import Progress
@@ -28,8 +31,6 @@ from gaq.training.config import Optimization, TrainConfig
 from gaq.training.loop import Loop, Watch
 from gaq.training.selection import Selection, check_labels, select, split, usable
 from gaq.training.workers import Workers
-
-CALIBRATION_FRAMES = 64
 
 
 def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progress: None) -> ForceField:
@@ -51,8 +52,7 @@ def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progr
     model.to(config.device)
     folder, cutoff = Path(config.out), model.config.cutoff
     training = labelled_graphs(data.training, cutoff, config.device)
-    model.learn_distances(training, more=True)
-    model.energy_range.zero_()  # nothing levels off while it learns
+    model.start_training(training)
     known = {chemical_symbols[z]: energy for z, energy in data.atomic_energies.items()} if config.start is None else {}
     if known:  # what the network says of bonds at first is wrong by their energy, which the offsets do not hold
         centre_energies(model, training, offsets=False)
@@ -63,24 +63,24 @@ def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progr
                 Workers.from_environment(config.device))
     progress = loop.run(resume)
     centre_energies(model, training, offsets=not known)
-    model.learn_energies(batched(training))
+    model.finish_training(batched(training))
     made = {"training_frames": len(data.training), "labels": _labels(data.training), "atomic_energies": known}
     provenance = _provenance(config.model_dump(), data.frames, progress, config.device) | made
-    forcefield = frozen(model, RECIPES["fp32"], provenance)
+    forcefield = ForceField(stored(model, FLOAT, provenance))
     if loop.workers.writes:
         forcefield.save(folder / "model.safetensors")
     return forcefield
 
 
-def _fresh(config: TrainConfig, data: Selection) -> Transformer:
+def _fresh(config: TrainConfig, data: Selection) -> Network:
     """Return a model of random weights, whose energies and forces have the size of the training data's."""
-    model = Transformer(config.model.with_species(data.species))
+    model: Network = network_of(config.model.kind)(config.model.with_species(data.species))
     model.energy_offsets.copy_(fit_offsets(data.training, data.species, data.atomic_energies))
     model.energy_scale.fill_(force_scale(data.training))
     return model
 
 
-def _started(path: str) -> Transformer:
+def _started(path: str) -> Network:
     """Return the float model that training goes on from.
 
     Raises:
@@ -89,7 +89,7 @@ def _started(path: str) -> Transformer:
     forcefield = load(path)
     if forcefield.recipe.rules:
         raise ConfigError(f"start: {path} is quantized ({forcefield.recipe.name}); training goes on from a float model")
-    return forcefield.model.requires_grad_(True)
+    return network(forcefield.stored).requires_grad_(True)
 
 
 def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Structure] | Frames,
@@ -112,46 +112,40 @@ def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Stru
         ConfigError: the force field is quantized already, or the recipe is not known.
         SpeciesError, DataError: frames with elements that the force field does not know, or without labels.
     """
-    recipe = load_recipe(recipe)
+    recipe = load_recipe(recipe, forcefield.config.kind)
     if forcefield.recipe.rules:
         raise ConfigError(f"the force field is quantized already ({forcefield.recipe.name}); start from its float original")
     if not len(frames):
         raise DataError("quantization needs at least one frame to calibrate on")
     frames, _ = usable(frames if isinstance(frames, Frames) else Frames(tuple(frames), "the frames"))
     check_frames(frames, forcefield.species)
-    teacher, device = forcefield.model, str(forcefield.device)
+    device = forcefield.device
+    original = network(forcefield.stored, device)
     settings = settings if recipe.schedule.train and recipe.rules else None
     training, validation = split(frames, validation_frames, settings.seed) if settings else (frames, frames[:0])
     if settings:
         check_labels(training, validation, settings)
-    model = prepare(teacher, recipe, calibration_batches(forcefield, training)).requires_grad_(True)
+    model = prepare(original, recipe, calibration_batches(training, forcefield.cutoff, device)).requires_grad_(True)
     progress = None
     if settings:
-        model.energy_range.zero_()  # nothing levels off while it learns
+        model.start_training()
         labelled = labelled_graphs(training, forcefield.cutoff, device)
-        loop = Loop(model, lessons(training, labelled, forcefield, recipe.schedule, settings.seed),
+        loop = Loop(model, distillation_targets(training, labelled, forcefield, recipe.schedule, settings.seed),
                     labelled_graphs(validation, forcefield.cutoff, device), settings, recipe.schedule,
                     Path(folder) if folder else None,
                     _identity(recipe, settings.identity(), frames, forcefield.sha256), watch,
                     Workers.from_environment(device))
         progress = loop.run(resume)
         centre_energies(model, labelled)
-        model.learn_energies(batched(labelled))
+        model.finish_training(batched(labelled))
     used = {"recipe": recipe.name, "optimization": settings.model_dump() if settings else None}
     provenance = _provenance(used, frames, progress, device) | {"float": forcefield.provenance}
-    return frozen(model, recipe, provenance)
+    return ForceField(stored(model, recipe, provenance))
 
 
-def calibration_batches(forcefield: ForceField, frames: Sequence[Structure]) -> list[Graph]:
-    """Return the batches that steps are calibrated on: up to 64 frames, evenly spread."""
-    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(CALIBRATION_FRAMES, len(frames))).astype(int)]
-    return [collate([forcefield.graph(s) for s in chosen[k : k + 16]]).to(forcefield.device)
-            for k in range(0, len(chosen), 16)]
-
-
-def lessons(frames: Sequence[Structure], labelled: Sequence[Graph], teacher: ForceField, schedule: Schedule,
-            seed: int) -> list[Graph]:
-    """Return what a low-bit model learns from: frames with a share of the teacher's labels, and displaced copies of them.
+def distillation_targets(frames: Sequence[Structure], labelled: Sequence[Graph], teacher: ForceField, schedule: Schedule,
+                         seed: int) -> list[Graph]:
+    """Return what a low-bit model is trained on: frames with a share of the teacher's labels, and displaced copies of them.
 
     Labels are (1 - s) reference + s teacher, which leads to the sum of both squared errors up to a constant. Copies have
     the teacher's labels alone: they show the function that is to be kept where no reference was computed.
@@ -159,21 +153,22 @@ def lessons(frames: Sequence[Structure], labelled: Sequence[Graph], teacher: For
     share = schedule.distillation
     if not share and not schedule.displaced:
         return list(labelled)
-    predict, random = on_backend(teacher), np.random.default_rng(seed)
-    known = [taught(graph, predict(graph), share) for graph in labelled]
+    predict, random = teacher.on().predict, np.random.default_rng(seed)
+    known = [distilled(graph, predict(graph.mapped(Tensor.cpu)), share) for graph in labelled]
     copies = []
     for _ in range(schedule.displaced):
         for frame, graph in zip(frames, labelled, strict=True):
             positions = frame.positions + schedule.displacement * random.normal(size=frame.positions.shape)
-            copy = build_graph(replace(frame, positions=positions, stress=None), teacher.cutoff).to(graph.positions.device)
-            copies.append(taught(replace(copy, energy=graph.energy, forces=graph.forces), predict(copy), 1.0))
+            copy = build_graph(replace(frame, positions=positions, stress=None), teacher.cutoff)
+            labels = tensors(copy, graph.positions.device)
+            copies.append(distilled(replace(labels, energy=graph.energy, forces=graph.forces), predict(copy), 1.0))
     return known + copies
 
 
-def taught(graph: Graph, said: Prediction, share: float) -> Graph:
+def distilled(graph: Graph, said: Prediction, share: float) -> Graph:
     """Return the graph with a share of the teacher's labels."""
-    def mixed(reference: Tensor | None, teacher: Tensor) -> Tensor:
-        teacher = teacher.to(graph.positions)
+    def mixed(reference: Tensor | None, said: Array) -> Tensor:
+        teacher = tensor(said).to(graph.positions)
         return teacher if reference is None else torch.lerp(reference, teacher, share)
     return replace(graph, energy=mixed(graph.energy, said.energy), forces=mixed(graph.forces, said.forces))
 
@@ -184,7 +179,7 @@ def batched(graphs: Sequence[Graph]) -> Iterator[Graph]:
 
 
 @torch.no_grad()
-def centre_energies(model: Transformer, graphs: Sequence[Graph], offsets: bool = True) -> None:
+def centre_energies(model: Network, graphs: Sequence[Graph], offsets: bool = True) -> None:
     """Remove the mean energy error per atom over the frames that have an energy.
 
     Args:
@@ -205,9 +200,7 @@ def centre_energies(model: Transformer, graphs: Sequence[Graph], offsets: bool =
     if offsets:
         model.energy_offsets.add_(residual / atoms)
     else:
-        bias = model.head.second.bias
-        assert bias is not None  # for mypy: the head has one
-        bias.add_(residual / atoms / float(model.energy_scale))
+        model.shift_energies(residual / atoms)
 
 
 def _identity(*parts: Any) -> str:

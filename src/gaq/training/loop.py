@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 
-from gaq.compress.swap import protect, release_vectors
+from gaq.compress.probe import protect, release_vectors
 from gaq.errors import ConfigError, GaqError, Interrupted
 from gaq.files import locked
 from gaq.graph import Graph
 from gaq.interrupts import HeldInterrupts, interrupt
 from gaq.metrics.accuracy import accuracy
 from gaq.metrics.stresses import stress_accuracy
-from gaq.models.transformer.network import Transformer
+from gaq.models.network import Network
 from gaq.recipe import Schedule
 from gaq.training.batches import Batches, completed
 from gaq.training.checkpoint import Progress, State
@@ -48,7 +48,7 @@ class Loop:
         workers: the processes that share the batches; the first one writes the files.
     """
 
-    model: Transformer
+    model: Network
     train: Sequence[Graph]
     validation: Sequence[Graph]
     settings: Optimization
@@ -236,7 +236,7 @@ def rate_at(step: int, steps: int, warmup: int, final: float) -> float:
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
-def _adamw(model: Transformer, s: Optimization) -> torch.optim.AdamW:
+def _adamw(model: Network, s: Optimization) -> torch.optim.AdamW:
     """Weight decay acts on matrices, not on biases, normalizations and step sizes."""
     parameters = dict(model.named_parameters())
     matrices = [p for name, p in parameters.items() if p.dim() >= 2 and not name.endswith("logarithm")]

@@ -18,7 +18,7 @@ def loss(model: Callable[..., Prediction], batch: Batch, weights: Tensor) -> Ten
     by the weights of their structures, which are 1 on average (`gaq.training.batches.completed`).
 
     Args:
-        model: called as `Transformer.forward`.
+        model: called as `Network.forward`.
         batch: with labels; the LEE term is for those with rotations, R random for each structure.
         weights: w_E and w_S in 1/eV², w_F and w_L in (Å/eV)², shape (4,) in the order above: see `loss_weights`.
     """

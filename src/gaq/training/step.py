@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from gaq.errors import ConfigError
 from gaq.graph import Graph, Prediction
-from gaq.models.transformer.network import Transformer
+from gaq.models.network import Network
 from gaq.training.batches import LABELS, Batch
 from gaq.training.loss import loss
 
@@ -28,7 +28,7 @@ class EagerStep:
         weights: of the terms of the loss.
     """
 
-    def __init__(self, model: Transformer, weights: Tensor) -> None:
+    def __init__(self, model: Network, weights: Tensor) -> None:
         self.model, self.weights = model, weights
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -56,7 +56,7 @@ class CompiledStep:
         ConfigError: graphs of different sizes.
     """
 
-    def __init__(self, model: Transformer, weights: Tensor, graphs: Sequence[Graph], batch_size: int,
+    def __init__(self, model: Network, weights: Tensor, graphs: Sequence[Graph], batch_size: int,
                  backend: str = "inductor") -> None:
         if not fits(graphs):
             raise ConfigError("a compiled step needs frames of one number of atoms, with the same labels; "

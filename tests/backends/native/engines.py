@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import forcefield
 
-from gaq.backends.native.engine import NativeEngine, NativeForceField
+from gaq.backends.native.engine import NativeEngine, NativePotential
 from gaq.backends.native.errors import NoSuchInstructionSet
 from gaq.forcefield import ForceField
 from gaq.graph import Prediction
@@ -16,19 +16,19 @@ LOWERED = ("fp32", "w4", "w4a16", "w4a8", "w8a8")  # the recipes that the engine
 
 
 @cache
-def native(shape: str, recipe: str, isa: str | None = None, threads: int = 1) -> NativeForceField:
+def native(shape: str, recipe: str, isa: str | None = None, threads: int = 1) -> NativePotential:
     """The deployed tiny model on the engine; skips where this processor lacks the instruction set."""
     return on_engine(forcefield(shape, recipe), isa, threads)
 
 
-def on_engine(field: ForceField, isa: str | None = None, threads: int = 1) -> NativeForceField:
+def on_engine(field: ForceField, isa: str | None = None, threads: int = 1) -> NativePotential:
     try:
-        return NativeForceField(field, threads=threads, isa=isa)
+        return NativePotential(field, threads=threads, isa=isa)
     except NoSuchInstructionSet as missing:
         pytest.skip(str(missing))
 
 
-def engine_of(field: NativeForceField) -> NativeEngine:
+def engine_of(field: NativePotential) -> NativeEngine:
     return field.engine
 
 

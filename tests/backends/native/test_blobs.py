@@ -7,11 +7,11 @@ import struct
 import numpy as np
 import pytest
 from engines import SETS
+from gaq.backends.choice import on_backend
 from numpy.typing import NDArray
 from sealing import arrays_of, sealed
 from tiny import calibration, cluster, forcefield
 
-from gaq.backends.choice import on_backend
 from gaq.backends.native.engine import NativeEngine
 from gaq.backends.native.errors import BadBlob, NoSuchInstructionSet, NotLowered
 from gaq.compress.swap import freeze, prepare
@@ -19,8 +19,10 @@ from gaq.errors import GaqError
 from gaq.forcefield import ForceField
 from gaq.graph import build_graph
 from gaq.lowering.blob import ENTRY, HEADER, _written, lower
-from gaq.models.transformer.network import ModelConfig, Transformer
-from gaq.recipe import RECIPES, Recipe, Rule
+from gaq.models.transformer.config import ModelConfig
+from gaq.models.transformer.network import Transformer
+from gaq.models.transformer.recipes import RECIPES
+from gaq.recipe import Recipe, Rule
 
 BLOBS = {recipe: lower(forcefield("robust", recipe).model).data for recipe in ("fp32", "w4", "w4a8")}
 FORMAT, CODES, BITS = "attention.0.feature.1.format", "attention.0.filters.contraction.codes", "attention.0.query.bits"
@@ -130,7 +132,7 @@ def test_sums_that_may_leave_32_bits_are_left_to_pytorch() -> None:
     """A wide model whose weights are all as large as can be; the engine would refuse its blob."""
     wide = ModelConfig(species=(1, 6, 7, 8), cutoff=4.0, scalars=1024, vectors=2, max_degree=1, heads=2, layers=1,
                        radial_functions=2, filter_width=2)
-    recipe = Recipe(name="wide", rules=(Rule(match="junction", weight=8, input=16),))
+    recipe = Recipe(name="wide", rules=(Rule(match="coupling", weight=8, input=16),))
     field = ForceField(freeze(prepare(Transformer(wide), recipe, [calibration()])), recipe)
     assert on_backend(field).backend.startswith("engine")
     weight = field.model.interaction[0].update.first.weight

@@ -10,13 +10,13 @@ from ase import units
 from engines import SETS, native, on_engine
 from tiny import SPECIES, cluster, float_model, forcefield
 
-from gaq.backends.native.engine import NativeForceField
+from gaq.backends.native.potential import NativePotential
+from gaq.dynamics import nve
 from gaq.dynamics.drivers import UnstableTrajectory, run_md
 from gaq.dynamics.native import SAMPLED, SKIN, Bath, NativeDynamics, simulate_replicas
 from gaq.errors import GaqError, StructureError
 from gaq.forcefield import ForceField
-from gaq.dynamics import nve
-from gaq.recipe import RECIPES
+from gaq.models.transformer.recipes import RECIPES
 from gaq.structure import Structure
 
 pytestmark = pytest.mark.filterwarnings("ignore::gaq.errors.ExtrapolationWarning")  # random clusters are crowded
@@ -81,7 +81,7 @@ def test_langevin_reaches_the_temperature_of_the_bath() -> None:
 def test_the_neighbours_are_found_again_when_atoms_have_moved(soft: ForceField) -> None:
     """A single run of many steps equals one whose neighbours are found anew in every step."""
     structure = crystal()
-    field, masses = NativeForceField(soft), np.full(27, 12.0)
+    field, masses = NativePotential(soft), np.full(27, 12.0)
     ends = []
     for steps in (120, 1):
         dynamics = NativeDynamics(field, structure, masses, Bath(2.0 * FS))
@@ -95,7 +95,7 @@ def test_the_neighbours_are_found_again_when_atoms_have_moved(soft: ForceField) 
 
 
 def test_replicas_are_runs_of_their_own(soft: ForceField) -> None:
-    structure, field = cluster(6, seed=3), NativeForceField(soft)
+    structure, field = cluster(6, seed=3), NativePotential(soft)
     masses, rng = np.full(6, 10.0), np.random.default_rng(1)
     velocities = 0.02 * rng.normal(size=(3, 6, 3))
     together = NativeDynamics(field, structure, masses, Bath(0.5 * FS), replicas=3)
@@ -162,7 +162,7 @@ def test_every_recipe_of_the_engine_runs() -> None:
 
 def test_replicas_are_those_of_the_definition(soft: ForceField) -> None:
     structure, settings = cluster(8, seed=2), {"replicas": 2, "picoseconds": 0.02, "temperature_K": 100.0, "seed": 3}
-    inside = simulate_replicas(NativeForceField(soft), structure, soft.cutoff, **settings)
+    inside = simulate_replicas(NativePotential(soft), structure, soft.cutoff, **settings)
     through = nve.simulate_replicas(soft, structure, soft.cutoff, **settings)
     np.testing.assert_allclose(inside.time_ps, through.time_ps[::SAMPLED])
     np.testing.assert_allclose(inside.energy, through.energy[:, ::SAMPLED], atol=1e-4)
@@ -172,5 +172,5 @@ def test_replicas_are_those_of_the_definition(soft: ForceField) -> None:
 
 
 def test_a_replica_that_explodes_is_told() -> None:
-    done = simulate_replicas(NativeForceField(scaled(1e4)), cluster(8, seed=2), 4.0, replicas=2, picoseconds=0.1)
+    done = simulate_replicas(NativePotential(scaled(1e4)), cluster(8, seed=2), 4.0, replicas=2, picoseconds=0.1)
     assert "replica 0 after" in done.exploded

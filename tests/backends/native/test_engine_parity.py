@@ -9,15 +9,15 @@ from ase.build import molecule
 from engines import LOWERED, SETS, force_gap, native, on_engine
 from tiny import CUTOFF, SHAPES, calibration, cluster, crystal, float_model, forcefield
 
-from gaq.backends.native.engine import NativeForceField
 from gaq.backends.native.errors import NotLowered
+from gaq.backends.native.potential import NativePotential
 from gaq.compress.swap import freeze, prepare
 from gaq.data import load_frames
 from gaq.data.structures import SPACING, WATER, structure_from, waters
 from gaq.forcefield import ForceField, load
 from gaq.graph import Graph, build_graph, collate
-from gaq.quant.vectors import MDDQ, Components
-from gaq.recipe import RECIPES
+from gaq.models.transformer.recipes import RECIPES
+from gaq.quant.vector_formats import MDDQ, Components
 from gaq.structure import Structure
 
 MEDIAN, RARE = 2e-5, 5e-3  # eV/Å: 0.02 meV/Å, and 5 meV/Å where a value falls to the other side of a rounding edge
@@ -129,9 +129,9 @@ def test_every_vector_format_it_knows(vectors: Components | MDDQ) -> None:
 @pytest.mark.parametrize("recipe", ["int8-naive", "svq-kmeans", "degree-quant"])
 def test_what_it_does_not_compute_is_refused_with_the_way_out(recipe: str) -> None:
     with pytest.raises(NotLowered, match="--backend torch"):
-        NativeForceField(forcefield("robust", recipe))
+        NativePotential(forcefield("robust", recipe))
     with pytest.raises(NotLowered, match="float32"):
-        NativeForceField(forcefield("robust", "fp32", torch.float64))
+        NativePotential(forcefield("robust", "fp32", torch.float64))
 
 
 def test_tables_are_exact_to_float_rounding() -> None:

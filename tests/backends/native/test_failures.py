@@ -11,7 +11,7 @@ from sealing import sealed
 from tiny import cluster, forcefield
 
 from gaq.backends.native import library as loading
-from gaq.backends.native.engine import NativeEngine, NativeForceField
+from gaq.backends.native.engine import NativeEngine, NativePotential
 from gaq.backends.native.errors import BadBlob, EngineError, EngineMissing, NoSuchInstructionSet
 from gaq.errors import GaqError, SpeciesError, StructureError
 from gaq.graph import Graph, build_graph
@@ -121,7 +121,7 @@ def test_a_missing_library_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(loading, "candidates", lambda: [])
     try:
         with pytest.raises(EngineMissing, match="compiler"):
-            NativeForceField(forcefield("robust", "fp32"))
+            NativePotential(forcefield("robust", "fp32"))
     finally:
         loading.library.cache_clear()
 

@@ -9,12 +9,12 @@ import torch
 from engines import LOWERED, native
 from tiny import ALIGNED, CUTOFF, FORCE, SHAPES, SMOOTH, at, calibration, cluster, crystal, float_model, named
 
-from gaq.backends.native.engine import NativeForceField
+from gaq.backends.native.potential import NativePotential
 from gaq.compress.swap import freeze, prepare
 from gaq.forcefield import ForceField
 from gaq.graph import build_graph, collate
-from gaq.recipe import RECIPES
-from gaq.so3 import random_rotations
+from gaq.models.transformer.recipes import RECIPES
+from gaq.rotations import random_rotations
 from gaq.structure import Structure
 
 ROTATIONS = random_rotations(12, torch.Generator().manual_seed(3))
@@ -138,7 +138,7 @@ def test_threads_change_no_bit(recipe: str) -> None:
 
 
 def test_engines_work_side_by_side() -> None:
-    fields = [native("robust", "w4a8"), native("robust-l3", "fp32"), NativeForceField(native("robust", "w4a8").forcefield)]
+    fields = [native("robust", "w4a8"), native("robust-l3", "fp32"), NativePotential(native("robust", "w4a8").forcefield)]
     graphs = [f.graph(cluster(8, seed=k)) for k, f in enumerate(fields)]
     expected = [f.predict(g).forces for f, g in zip(fields, graphs, strict=True)]
     wrong: list[int] = []
@@ -168,7 +168,7 @@ def test_shapes_that_fit_no_vector_unit() -> None:
             field = ForceField(model, RECIPES["fp32"]) if recipe == "fp32" else ForceField(
                 freeze(prepare(model, RECIPES[recipe], [calibration()])), RECIPES[recipe])
             graph = field.graph(cluster(9, seed=4))
-            gap = (field.predict(graph).forces - NativeForceField(field).predict(graph).forces).abs()
+            gap = (field.predict(graph).forces - NativePotential(field).predict(graph).forces).abs()
             size = field.predict(graph).forces.abs().max()
             assert gap.median() < 1e-5 * size
             assert gap.max() < (2e-5 if recipe == "fp32" else 1e-3) * size

@@ -9,7 +9,7 @@ import torch
 from engines import LOWERED, SETS, engine_of, native, on_engine
 from tiny import MODELS, cluster, crystal, dimers, forcefield
 
-from gaq.backends.native.engine import NativeForceField
+from gaq.backends.native.potential import NativePotential
 from gaq.forcefield import ForceField, load
 from gaq.graph import collate
 from gaq.structure import Structure
@@ -19,7 +19,7 @@ DISTANCES = np.concatenate([np.geomspace(0.0501, 0.5, 16), np.linspace(0.51, 1.6
 NEAR = torch.from_numpy(DISTANCES <= 0.5)
 
 
-def agree(field: ForceField, engine: NativeForceField, smooth: bool) -> None:
+def agree(field: ForceField, engine: NativePotential, smooth: bool) -> None:
     """Assert that dimers of all species are finite and the same on both backends, and rise below half an ångström."""
     for first, second in itertools.combinations_with_replacement(field.species, 2):
         batch = collate([field.graph(s) for s in dimers(first, second, DISTANCES)])

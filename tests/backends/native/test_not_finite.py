@@ -8,15 +8,15 @@ import torch
 from engines import SETS, on_engine
 from tiny import calibration, cluster, float_model, forcefield
 
-from gaq.backends.native.engine import NativeForceField
 from gaq.backends.native.errors import EngineError
+from gaq.backends.native.potential import NativePotential
 from gaq.compress.swap import freeze, prepare
 from gaq.dynamics.native import Bath, NativeDynamics
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField
 from gaq.graph import Graph
-from gaq.quant.vectors import Components
-from gaq.recipe import RECIPES
+from gaq.models.transformer.recipes import RECIPES
+from gaq.quant.vector_formats import Components
 
 
 def changed(field: ForceField, name: str, factor: float) -> ForceField:
@@ -26,7 +26,7 @@ def changed(field: ForceField, name: str, factor: float) -> ForceField:
     return ForceField(model, field.recipe)
 
 
-def fails(field: ForceField | NativeForceField, graph: Graph) -> bool:
+def fails(field: ForceField | NativePotential, graph: Graph) -> bool:
     try:
         prediction = field.predict(graph)
     except GaqError:

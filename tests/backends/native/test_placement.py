@@ -8,7 +8,7 @@ import torch
 from engines import LOWERED, SETS, native
 from tiny import CUTOFF, MODELS, cluster, crystal, named
 
-from gaq.backends.native.engine import NativeForceField
+from gaq.backends.native.potential import NativePotential
 from gaq.dynamics.native import SKIN
 from gaq.graph import Graph, Prediction, build_graph, collate
 from gaq.structure import Structure
@@ -38,7 +38,7 @@ def parts(graph: Graph, prediction: Prediction) -> list[tuple[np.ndarray, np.nda
              prediction.forces[graph.batch == k].numpy()) for k in range(graph.structures)]
 
 
-def compare(field: NativeForceField, graphs: list[Graph], seed: int, batches: int = 3) -> None:
+def compare(field: NativePotential, graphs: list[Graph], seed: int, batches: int = 3) -> None:
     alone = [parts(g, field.predict(g))[0] for g in graphs]
     rng = np.random.default_rng(seed)
     for _ in range(batches):

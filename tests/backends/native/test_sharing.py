@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 from ase.units import fs
+from gaq.backends.choice import on_backend
 from tiny import cluster, crystal, forcefield
 
 from gaq.adapters.ase import GaqCalculator
 from gaq.atoms import atoms_of
-from gaq.backends.choice import on_backend
-from gaq.backends.native.engine import NativeForceField
 from gaq.backends.native.errors import BUSY, EngineError
 from gaq.backends.native.library import library
+from gaq.backends.native.potential import NativePotential
 from gaq.dynamics.native import Bath, NativeDynamics, State
 from gaq.forcefield import ForceField
 from gaq.graph import Prediction
@@ -33,16 +33,16 @@ pytestmark = pytest.mark.filterwarnings("ignore::gaq.errors.ExtrapolationWarning
 STRUCTURES = (cluster(8, seed=1), crystal(), cluster(40, seed=2), cluster(5, seed=3), cluster(20, seed=4))
 
 
-def own(recipe: str = "w4a8", threads: int = 1) -> NativeForceField:
+def own(recipe: str = "w4a8", threads: int = 1) -> NativePotential:
     """An engine that no other test uses."""
-    return NativeForceField(forcefield("robust", recipe), threads)
+    return NativePotential(forcefield("robust", recipe), threads)
 
 
 def same(first: Prediction, second: Prediction) -> bool:
     return torch.equal(first.energy, second.energy) and torch.equal(first.forces, second.forces)
 
 
-def dynamics(field: NativeForceField, structure: Structure) -> tuple[NativeDynamics, State]:
+def dynamics(field: NativePotential, structure: Structure) -> tuple[NativeDynamics, State]:
     run = NativeDynamics(field, structure, np.full(len(structure), 12.0), Bath(0.2 * fs, 0.1, 0.02, seed=3))
     return run, run.start(structure.positions, np.zeros((len(structure), 3)))
 
@@ -66,7 +66,7 @@ def in_threads(*works: Callable[[], None]) -> None:
         raise errors[0]
 
 
-def stress(field: NativeForceField, others: list[NativeForceField], count: int) -> None:
+def stress(field: NativePotential, others: list[NativePotential], count: int) -> None:
     """`count` predictions in each of several threads, on one field and on others, with dynamics beside them."""
     graphs = [field.graph(s) for s in STRUCTURES]
     expected = [field.predict(g) for g in graphs]
@@ -75,7 +75,7 @@ def stress(field: NativeForceField, others: list[NativeForceField], count: int) 
         for _ in range(10):
             dynamics(field, STRUCTURES[k])[0].run(state, 3)
 
-    def predict(user: NativeForceField, start: int) -> None:
+    def predict(user: NativePotential, start: int) -> None:
         for n in range(count):
             k = (n + start) % len(graphs)
             assert same(user.predict(graphs[k]), expected[k])
@@ -152,7 +152,7 @@ def test_two_calls_at_once_of_the_c_interface_are_told() -> None:
 @pytest.mark.parametrize("threads", [0, -1, 257, 100_000, 2**32 + 1])
 def test_threads_beyond_reason_are_refused(threads: int) -> None:
     with pytest.raises(EngineError, match="1 to 256"):
-        NativeForceField(forcefield("l1", "fp32"), threads)
+        NativePotential(forcefield("l1", "fp32"), threads)
     with pytest.raises(EngineError, match="1 to 256"):
         on_backend(forcefield("l1", "fp32"), "engine", threads)
 
@@ -203,15 +203,15 @@ def test_a_copied_run_goes_on_with_the_same_bits(again: Callable) -> None:
 
 
 def test_an_instruction_set_goes_with_the_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = NativeForceField(forcefield("l1", "fp32"), isa="scalar")
+    chosen = NativePotential(forcefield("l1", "fp32"), isa="scalar")
     assert copy.deepcopy(chosen).backend == "engine (scalar)"
     monkeypatch.setenv("GAQ_ISA", "scalar")
-    by_environment = NativeForceField(forcefield("l1", "fp32"))
+    by_environment = NativePotential(forcefield("l1", "fp32"))
     monkeypatch.delenv("GAQ_ISA")
     assert pickle.loads(pickle.dumps(by_environment)).backend == "engine (scalar)"
 
 
-def _predict(field: NativeForceField | ForceField) -> np.ndarray:
+def _predict(field: NativePotential | ForceField) -> np.ndarray:
     return field.predict(field.graph(STRUCTURES[0])).forces.numpy()
 
 
@@ -247,13 +247,13 @@ sys.path.insert(0, {tests!r})
 import numpy as np, torch
 from tiny import cluster, forcefield
 from gaq.backends.native.library import library
-from gaq.backends.native.engine import NativeForceField
+from gaq.backends.native.potential import NativePotential
 
 torch.set_num_threads(2)
 plain = forcefield("robust", "w4a8")
 structure = cluster(150, seed=0, spacing=1.5)
 graph = plain.graph(structure)
-fields = [NativeForceField(plain, 1), NativeForceField(plain, 2), plain]
+fields = [NativePotential(plain, 1), NativePotential(plain, 2), plain]
 expected = [f.predict(graph).forces for f in fields]
 functions, inherited = library().functions, fields[1].engine._handle
 positions, forces = np.ascontiguousarray(structure.positions), np.zeros((150, 3))

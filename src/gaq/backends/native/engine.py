@@ -1,20 +1,16 @@
-"""A force field on the native engine: graphs in, predictions out, as `gaq.forcefield.ForceField` does."""
+"""An engine of the native library: memory, a graph, and calls whose failures are Python errors."""
 
 import ctypes
 import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gaq.backends.native.errors import BUSY, BY_STATUS, EngineBusy, EngineError
 from gaq.backends.native.library import Dynamics, Facts, library
 from gaq.errors import StructureError
-from gaq.forcefield import ForceField, check_finite, check_graph
-from gaq.graph import Graph, Prediction, build_graph
-from gaq.lowering.blob import lower
-from gaq.structure import Structure
+from gaq.graph import Graph
 from gaq.threads import MOST_THREADS, Lock
 
 if TYPE_CHECKING:
@@ -79,10 +75,12 @@ class NativeEngine:
 
         Returns: a token, which `graph` is until another graph is set.
         """
-        structure = graph.batch[graph.centers]
-        species, centers, neighbours = (_array(t, np.int64) for t in (graph.species, graph.centers, graph.neighbours))
-        offsets = (None if not bool(graph.cell.any())
-                   else _array(torch.einsum("ev,eva->ea", graph.shifts, graph.cell[structure]), np.float64))
+        species, centers, neighbours = (np.ascontiguousarray(values, dtype=np.int64)
+                                        for values in (graph.species, graph.centers, graph.neighbours))
+        offsets = None
+        if np.asarray(graph.cell).any():
+            cells = np.asarray(graph.cell)[np.asarray(graph.batch)[centers]]
+            offsets = np.ascontiguousarray(np.einsum("ev,eva->ea", np.asarray(graph.shifts), cells))
         with self.lock:
             self.graph, self.atoms = None, 0
             self._call("gaq_engine_set_graph", len(species), species, len(centers), centers, neighbours, offsets)
@@ -139,82 +137,3 @@ class _Buffer:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.values = np.empty(shape)
         self.address = self.values.ctypes.data
-
-
-class NativeForceField:
-    """A force field whose predictions come from the native engine; threads may share it, and take turns.
-
-    Args:
-        forcefield: what it computes.
-        threads, isa: as for `NativeEngine`.
-
-    Raises:
-        NotLowered: a model that the engine does not compute.
-        EngineMissing: the library was not built.
-    """
-
-    def __init__(self, forcefield: ForceField, threads: int = 1, isa: str | None = None) -> None:
-        self.forcefield = forcefield
-        lowered = lower(forcefield.model)
-        self.quantizers, self.table_error = lowered.quantizers, lowered.table_error
-        self.engine = NativeEngine(lowered.data, threads, isa)
-        self.recipe, self.provenance, self.config = forcefield.recipe, forcefield.provenance, forcefield.config
-
-    @property
-    def backend(self) -> str:
-        """How it computes."""
-        return f"engine ({self.engine.facts().isa.decode()})"
-
-    @property
-    def species(self) -> tuple[int, ...]:
-        """Atomic numbers the model knows."""
-        return self.config.species
-
-    @property
-    def cutoff(self) -> float:
-        """Å."""
-        return self.config.cutoff
-
-    @property
-    def nearest(self) -> NDArray[np.float64]:
-        """As of the force field that it computes."""
-        return self.forcefield.nearest
-
-    def graph(self, structure: Structure) -> Graph:
-        """Return the graph of a structure at the model's cutoff."""
-        return build_graph(structure, self.cutoff)
-
-    def predict(self, graph: Graph, stress: bool = False) -> Prediction:
-        """Return energy (eV), forces (eV/Å) and, on request, stress (eV/Å³) of a graph, float64.
-
-        Raises:
-            SpeciesError: an element the model was not trained on.
-            StructureError: positions that are not finite; atoms at one place; stress without a cell.
-            GaqError: the model itself gives a result that is not finite.
-        """
-        check_graph(graph, self.species)
-        volume = torch.linalg.det(graph.cell).abs() if stress else None
-        if volume is not None and not bool((volume > 0).all()):
-            raise StructureError("stress needs a cell that is periodic in three directions")
-        with self.engine.lock:
-            self.engine.set_graph(graph)
-            energies, forces, virials = self.engine.compute(_array(graph.positions, np.float64), virial=stress)
-        atoms = torch.from_numpy(energies)
-        energy = atoms.new_zeros(graph.structures).index_add(0, graph.batch, atoms)
-        tensor = None
-        if virials is not None and volume is not None:
-            total = torch.zeros(graph.structures, 3, 3, dtype=torch.float64).index_add(
-                0, graph.batch, torch.from_numpy(virials))
-            tensor = 0.5 * (total + total.mT) / volume[:, None, None]
-        return check_finite(Prediction(energy, torch.from_numpy(forces), atoms, tensor))
-
-    __call__ = predict
-
-    def saturation(self) -> list[tuple[str, float]]:
-        """Return the share of clipped activations of each quantizer since the engine was made."""
-        clipped, seen = self.engine.saturation()
-        return [(name, float(c) / max(float(n), 1.0)) for name, c, n in zip(self.quantizers, clipped, seen, strict=True)]
-
-
-def _array(values: torch.Tensor, dtype: type) -> NDArray:
-    return np.ascontiguousarray(values.detach().cpu().numpy(), dtype=dtype)

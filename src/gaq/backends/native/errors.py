@@ -11,13 +11,6 @@ class EngineMissing(EngineError):
     """The library is not there, or is of another version."""
 
 
-class NotLowered(EngineError):
-    """A force field that the engine does not compute; take backend="torch"."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"{reason}; use backend=\"torch\" (--backend torch)")
-
-
 class BadBlob(EngineError):
     """A blob that is truncated, damaged or foreign."""
 

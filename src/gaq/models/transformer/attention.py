@@ -5,10 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gaq.errors import ModelFileError
-
-MAX_TEMPERATURE = 8.0
-MAX_LOGIT = 30.0  # of a temperature; training moves it by a few from -1
+from gaq.models.transformer.config import MAX_TEMPERATURE
 
 
 class RobustAttention(nn.Module):
@@ -29,10 +26,9 @@ class RobustAttention(nn.Module):
         self.filter_width = heads
         self.temperature_logit = nn.Parameter(torch.full((heads,), -1.0))
 
-    def check(self) -> None:
-        """Raise ModelFileError where T_h is 0, or nothing beside the T_h that training reaches."""
-        if not bool((self.temperature_logit.abs() <= MAX_LOGIT).all()):
-            raise ModelFileError(f"temperature_logit must be from -{MAX_LOGIT:g} to {MAX_LOGIT:g}")
+    def sensitive(self, query: Tensor, key: Tensor, filters: Tensor, *others: Tensor) -> list[Tensor]:
+        """Return what is not finite where inputs overflow, which the weights, being bounded, would hide."""
+        return [query * query, key * key, filters]
 
     def forward(self, query: Tensor, key: Tensor, filters: Tensor, envelope: Tensor, centers: Tensor,
                 neighbours: Tensor) -> Tensor:

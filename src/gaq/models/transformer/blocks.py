@@ -11,20 +11,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gaq.models.transformer.attention import ATTENTIONS
+from gaq.models.transformer.config import ModelConfig
 from gaq.nn.geometry import Geometry
-from gaq.nn.leaves import Embedding, Frame, Linear, VectorLinear, VectorQuantizer
+from gaq.nn.leaves import Frame, Leaves
 from gaq.so3 import degree_slices
-
-SMALL = 0.1  # first size of terms that are quadratic in the vectors; left at 1, layers would amplify each other
 
 
 class Mlp(nn.Module):
     """x -> W₂ silu(W₁ x): the radial part of a filter, an update, or the energy of an atom."""
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, roles: tuple[str, str], gain: float = 1.0) -> None:
+    def __init__(self, leaf: Leaves) -> None:
         super().__init__()
-        self.first = Linear(inputs, hidden, roles[0])
-        self.second = Linear(hidden, outputs, roles[1], gain=gain)
+        self.first = leaf("first")
+        self.second = leaf("second")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return shape (..., outputs)."""
@@ -51,14 +50,13 @@ class ByDegree:
 class NeighbourEmbedding(nn.Module):
     """First features: x_i = A[Z_i] + Σ_j φ f(r_ij) ⊙ B[Z_j],  v_i^l = Σ_j φ g_l(r_ij) ⊙ B_l[Z_j] Y^l(r̂_ij)."""
 
-    def __init__(self, species: int, scalars: int, vectors: int, max_degree: int, basis: int) -> None:
+    def __init__(self, config: ModelConfig, leaf: Leaves) -> None:
         super().__init__()
-        self.scalars = scalars
-        width = scalars + vectors * max_degree
-        self.own = Embedding(species, scalars)
-        self.other = Embedding(species, width)
-        self.filters = Linear(basis, width, "first", bias=False)
-        self.by_degree = ByDegree(max_degree)
+        self.scalars = config.scalars
+        self.own = leaf("own")
+        self.other = leaf("other")
+        self.filters = leaf("filters")
+        self.by_degree = ByDegree(config.max_degree)
 
     def forward(self, species: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
         """Return scalars (N, F) and vectors (N, M, C)."""
@@ -77,12 +75,12 @@ class EdgeFilter(nn.Module):
     squared in float64: atoms i and j have different frames, and float32 would give a rotated copy other codes.
     """
 
-    def __init__(self, vectors: int, basis: int, hidden: int, groups: int, max_degree: int, width: int) -> None:
+    def __init__(self, config: ModelConfig, leaf: Leaves) -> None:
         super().__init__()
-        self.radial = Mlp(basis, hidden, width, ("radial", "radial"))
-        self.project = VectorLinear(vectors, groups, max_degree, role="contraction")
-        self.contraction = Linear(groups * max_degree, width, "contraction", bias=False, gain=SMALL)
-        self.by_degree = ByDegree(max_degree)
+        self.radial = Mlp(leaf.within("radial"))
+        self.project = leaf("project")
+        self.contraction = leaf("contraction")
+        self.by_degree = ByDegree(config.max_degree)
 
     def forward(self, v: Tensor, frame: Frame, geometry: Geometry) -> Tensor:
         """Return shape (E, width) from vector features (N, M, C) in a frame."""
@@ -98,22 +96,21 @@ class AttentionBlock(nn.Module):
         x_i += W_o Σ_j a_ij (s_j ⊙ f_ij),   v_i^l += Σ_j a_ij [ (t_j ⊙ f'_ij) Y^l(r̂_ij) + f''_ij ⊙ v_j^l ]
     """
 
-    def __init__(self, scalars: int, vectors: int, max_degree: int, heads: int, basis: int, hidden: int,
-                 attention: str) -> None:
+    def __init__(self, config: ModelConfig, leaf: Leaves) -> None:
         super().__init__()
-        self.scalars, self.gates = scalars, vectors * max_degree
-        self.norm = nn.LayerNorm(scalars)
-        self.query = Linear(scalars, scalars, "scalar", bias=False)
-        self.key = Linear(scalars, scalars, "scalar", bias=False)
-        self.value = Linear(scalars, scalars + self.gates, "update")
-        self.output = Linear(scalars, scalars, "update", bias=False)
-        self.feature = VectorQuantizer(vectors, max_degree)
-        self.mix = VectorLinear(vectors, vectors, max_degree)
-        self.attention = ATTENTIONS[attention](scalars, heads)
-        width = scalars + 2 * self.gates + self.attention.filter_width
-        self.filters = EdgeFilter(vectors, basis, hidden, heads, max_degree, width)
-        self.by_degree = ByDegree(max_degree)
-        self.register_buffer("of_head", _membership(scalars, vectors, max_degree, heads), persistent=False)
+        c = config
+        self.scalars, self.gates = c.scalars, c.vectors * c.max_degree
+        self.norm = nn.LayerNorm(c.scalars)
+        self.query = leaf("query")
+        self.key = leaf("key")
+        self.value = leaf("value")
+        self.output = leaf("output")
+        self.feature = leaf("feature")
+        self.mix = leaf("mix")
+        self.attention = ATTENTIONS[c.attention](c.scalars, c.heads)
+        self.filters = EdgeFilter(c, leaf.within("filters"))
+        self.by_degree = ByDegree(c.max_degree)
+        self.register_buffer("of_head", _membership(c.scalars, c.vectors, c.max_degree, c.heads), persistent=False)
 
     def forward(self, x: Tensor, v: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
         """Return updated scalars (N, F) and vectors (N, M, C)."""
@@ -146,15 +143,14 @@ class InteractionBlock(nn.Module):
         p = v A, q = v B (channels only),   [Δx, g] = W₂ silu(W₁ [x, Σ_m p_m q_m]),   x += Δx,  v^l += g_l ⊙ q^l
     """
 
-    def __init__(self, scalars: int, vectors: int, max_degree: int) -> None:
+    def __init__(self, config: ModelConfig, leaf: Leaves) -> None:
         super().__init__()
-        self.scalars, self.vectors = scalars, vectors
-        gates = vectors * max_degree
-        self.norm = nn.LayerNorm(scalars)
-        self.feature = VectorQuantizer(vectors, max_degree)
-        self.mix = VectorLinear(vectors, 2 * vectors, max_degree)
-        self.update = Mlp(scalars + gates, scalars, scalars + gates, ("junction", "update"), gain=SMALL)
-        self.by_degree = ByDegree(max_degree)
+        self.scalars, self.vectors = config.scalars, config.vectors
+        self.norm = nn.LayerNorm(config.scalars)
+        self.feature = leaf("feature")
+        self.mix = leaf("mix")
+        self.update = Mlp(leaf.within("update"))
+        self.by_degree = ByDegree(config.max_degree)
 
     def forward(self, x: Tensor, v: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
         """Return updated scalars (N, F) and vectors (N, M, C)."""

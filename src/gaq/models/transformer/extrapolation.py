@@ -3,19 +3,17 @@
 A model keeps the shortest distance of each pair of species in its training data. Somewhat below it the network sees a
 distance that bends smoothly to a constant, while the screened repulsion of the nuclei is switched on. It also keeps the
 range of what the network said of atoms of each species, and what goes far beyond that levels off. Within these bounds
-nothing happens, to the last bit.
+nothing happens, to the last bit. All formulas take numpy arrays and tensors.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from ase.data import covalent_radii
 from numpy.typing import NDArray
-from torch import Tensor
 
+from gaq.arrays import Array, kind, namespace, power
 from gaq.errors import ModelFileError
-from gaq.graph import Graph
 from gaq.lattice import MIN_DISTANCE
 
 ONSET = 0.95  # of the shortest distance seen: frames that were held out come a little closer than those of training
@@ -30,30 +28,7 @@ LARGEST_OUTPUT = 1e9  # in magnitude; float64 tells its bounds apart
 FAR = 1e300  # a bound that no float32 reaches
 
 
-def shortest_distances(graphs: Iterable[Graph], species: Sequence[int], cutoff: float) -> Tensor:
-    """Return the shortest distance of each pair of species in graphs, Å, symmetric, float64, shape (S, S).
-
-    Pairs that never come within the cutoff get the cutoff: nobody saw them closer.
-    """
-    count = len(species)
-    index_of = torch.full((max(species) + 1,), -1, dtype=torch.int64)
-    index_of[list(species)] = torch.arange(count)
-    found = torch.full((count * count,), float(cutoff), dtype=torch.float64)
-    for graph in graphs:
-        index = index_of[graph.species.cpu()]
-        pair = index[graph.centers.cpu()] * count + index[graph.neighbours.cpu()]
-        found.scatter_reduce_(0, pair, edge_distances(graph).cpu(), "amin")
-    square = found.reshape(count, count)
-    return torch.minimum(square, square.T)
-
-
-def edge_distances(graph: Graph) -> Tensor:
-    """Return the length of each edge, Å, shape (E,)."""
-    moved = torch.einsum("ev,eva->ea", graph.shifts, graph.cell[graph.batch[graph.centers]])
-    return torch.linalg.vector_norm(graph.positions[graph.neighbours] - graph.positions[graph.centers] + moved, dim=-1)
-
-
-def check_training_range(closest: Tensor, energy_range: Tensor, cutoff: float) -> None:
+def check_training_range(closest: Array, energy_range: Array, cutoff: float) -> None:
     """Refuse what cannot have been seen in training.
 
     Raises:
@@ -61,14 +36,14 @@ def check_training_range(closest: Tensor, energy_range: Tensor, cutoff: float) -
             a range of energies that is no range of numbers.
     """
     known = (closest >= MIN_DISTANCE) & (closest <= cutoff)
-    if not torch.equal(closest, closest.T) or not bool((known | (closest == UNKNOWN)).all()):
+    if not bool((closest == closest.T).all() & (known | (closest == UNKNOWN)).all()):
         raise ModelFileError(f"closest must be symmetric distances, 0 (not known) or from {MIN_DISTANCE:g} Å to the cutoff "
                              f"{cutoff:g} Å")
-    if not bool((energy_range.abs() <= LARGEST_OUTPUT).all() & (energy_range[:, 0] <= energy_range[:, 1]).all()):
+    if not bool((abs(energy_range) <= LARGEST_OUTPUT).all() & (energy_range[:, 0] <= energy_range[:, 1]).all()):
         raise ModelFileError(f"energy_range must be numbers up to {LARGEST_OUTPUT:.0e}, the least before the largest")
 
 
-def pair_table(closest: Tensor, species: Sequence[int], cutoff: float) -> Tensor:
+def pair_table(closest: Array, species: Sequence[int], cutoff: float) -> Array:
     """Return r_on and r_in (Å), k Z_i Z_j (eV Å) and 1/a (1/Å) of each pair of species, float64, shape (4, S, S).
 
         r_on = 0.95 closest,   r_in = 0.75 r_on, but at least 0.5 Å and at most 0.9 r_on,
@@ -82,42 +57,44 @@ def pair_table(closest: Tensor, species: Sequence[int], cutoff: float) -> Tensor
         species: atomic numbers.
         cutoff: Å.
     """
-    radii = torch.tensor([float(covalent_radii[z]) for z in species], dtype=torch.float64, device=closest.device)
-    charges = torch.tensor(list(species), dtype=torch.float64, device=closest.device)
+    xp = namespace(closest)
+    exact = kind(closest) | {"dtype": xp.float64}
+    radii = xp.asarray([float(covalent_radii[z]) for z in species], **exact)
+    charges = xp.asarray(list(species), **exact)
     bond = radii[:, None] + radii
-    distance = torch.where(closest > UNKNOWN, closest, (BONDED * bond).clamp_min(LEAST_BONDED))
-    on = ONSET * torch.where(closest < cutoff, distance, bond).clamp_max(cutoff)
-    inner = torch.minimum((INNER * on).clamp_min(LEAST), NARROWEST * on)
-    powers = charges**SCREENING_POWER
-    return torch.stack([on, inner, COULOMB * (charges[:, None] * charges),
-                        (powers[:, None] + powers) / (SCREENING_LENGTH * BOHR)])
+    distance = xp.where(closest > UNKNOWN, closest, xp.clip(BONDED * bond, LEAST_BONDED, None))
+    on = ONSET * xp.clip(xp.where(closest < cutoff, distance, bond), None, cutoff)
+    inner = xp.minimum(xp.clip(INNER * on, LEAST, None), NARROWEST * on)
+    powers = power(charges, SCREENING_POWER)
+    return xp.stack([on, inner, COULOMB * (charges[:, None] * charges),
+                     (powers[:, None] + powers) / (SCREENING_LENGTH * BOHR)])
 
 
-def nearest_known(closest: Tensor, species: Sequence[int], cutoff: float) -> NDArray[np.float64]:
+def nearest_known(closest: NDArray, species: Sequence[int], cutoff: float) -> NDArray[np.float64]:
     """Return the distance below which a pair of atomic numbers was not seen, Å, shape (largest + 1, largest + 1).
 
     It is r_on; and 0.95 of the cutoff for a pair that training never saw within the cutoff. Arguments as for `pair_table`.
     """
-    known = torch.where(closest < cutoff, pair_table(closest, species, cutoff)[0], ONSET * cutoff)
+    known = np.where(closest < cutoff, pair_table(closest, species, cutoff)[0], ONSET * cutoff)
     whole = np.zeros((max(species) + 1,) * 2)
-    whole[np.ix_(species, species)] = known.cpu().numpy()
+    whole[np.ix_(species, species)] = known
     return whole
 
 
-def seen_distances(distances: Tensor, on: Tensor, inner: Tensor) -> Tensor:
+def seen_distances(distances: Array, on: Array, inner: Array) -> Array:
     """Return the distances that the network sees, Å: r itself from r_on, and a constant up to r_in, joined in C³.
 
         r̃ = ½(r_on + r_in) + (r_on - r_in) t⁴ (5/2 - 3 t + t²),   t = (r - r_in)/(r_on - r_in) in [0, 1],
 
     whose slope is the step t³ (10 - 15 t + 6 t²).
     """
-    width = on - inner
-    t = ((distances - inner) / width).clamp(0, 1)
+    xp, width = namespace(distances), on - inner
+    t = xp.clip((distances - inner) / width, 0, 1)
     bent = 0.5 * (on + inner) + width * t**4 * (2.5 - t * (3 - t))
-    return torch.where(distances < on, bent, distances)
+    return xp.where(distances < on, bent, distances)
 
 
-def repulsion(distances: Tensor, on: Tensor, inner: Tensor, strength: Tensor, rate: Tensor) -> Tensor:
+def repulsion(distances: Array, on: Array, inner: Array, strength: Array, rate: Array) -> Array:
     """Return the energy of each pair of nuclei, eV: universal screening, switched off smoothly (C²) from r_in to r_on.
 
         V = (1 - t³ (10 - 15 t + 6 t²)) k Z_i Z_j / r · Σ_m c_m exp(-b_m r / a)
@@ -132,14 +109,15 @@ def repulsion(distances: Tensor, on: Tensor, inner: Tensor, strength: Tensor, ra
 
     Source: Ziegler, Biersack and Littmark, The Stopping and Range of Ions in Solids, Pergamon (1985).
     """
-    t = ((distances - inner) / (on - inner)).clamp(0, 1)
+    xp = namespace(distances)
+    t = xp.clip((distances - inner) / (on - inner), 0, 1)
     off = 1 - t**3 * (10 - t * (15 - 6 * t))
-    shares, decays = distances.new_tensor(SCREENING).T
-    screening = torch.exp((-rate * distances)[:, None] * decays) @ shares
+    shares, decays = xp.asarray(SCREENING, **kind(distances)).T
+    screening = xp.exp((-rate * distances)[:, None] * decays) @ shares
     return off * screening * strength / distances
 
 
-def energy_bounds(energy_range: Tensor) -> Tensor:
+def energy_bounds(energy_range: Array) -> Array:
     """Return where the outputs of a network begin to level off: lower bound and width, upper bound and width, (4, S).
 
     A width is that of the range seen in training, or `BELOW` and `ABOVE` where that is more: an energy that is wrong by
@@ -148,13 +126,14 @@ def energy_bounds(energy_range: Tensor) -> Tensor:
     Args:
         energy_range: least and largest output for each species, shape (S, 2); both 0 where it is not known.
     """
-    low, high = energy_range.unbind(-1)
-    known = energy_range.ne(0).any(-1)
-    below, above = ((high - low).clamp_min(least) for least in (BELOW, ABOVE))
-    return torch.stack([torch.where(known, low - below, -FAR), below, torch.where(known, high + above, FAR), above])
+    xp = namespace(energy_range)
+    low, high = energy_range.T
+    known = (energy_range != 0).any(-1)
+    below, above = (xp.clip(high - low, least, None) for least in (BELOW, ABOVE))
+    return xp.stack([xp.where(known, low - below, -FAR), below, xp.where(known, high + above, FAR), above])
 
 
-def levelled(outputs: Tensor, low: Tensor, below: Tensor, high: Tensor, above: Tensor) -> Tensor:
+def levelled(outputs: Array, low: Array, below: Array, high: Array, above: Array) -> Array:
     """Return x itself within the bounds, and what levels off beyond them, in C³, at one more width.
 
         x > b:   b + 2 w (t - t⁴ (5/2 - 3 t + t²)),   t = (x - b) / 2w in [0, 1],
@@ -165,9 +144,10 @@ def levelled(outputs: Tensor, low: Tensor, below: Tensor, high: Tensor, above: T
         outputs: x of each atom, shape (N,), float64.
         low, below, high, above: as `energy_bounds` returns them, of each atom.
     """
+    xp = namespace(outputs)
     up = outputs > high
-    bound, span = torch.where(up, high, low), torch.where(up, 2 * above, -2 * below)
-    t = ((outputs - bound) / span).clamp(0, 1)
+    bound, span = xp.where(up, high, low), xp.where(up, 2 * above, -2 * below)
+    t = xp.clip((outputs - bound) / span, 0, 1)
     bounded = bound + span * (t - t**4 * (2.5 - t * (3 - t)))
-    inside = ((outputs >= low) & (outputs <= high)) | ~torch.isfinite(outputs)
-    return torch.where(inside, outputs, bounded)
+    inside = ((outputs >= low) & (outputs <= high)) | ~xp.isfinite(outputs)
+    return xp.where(inside, outputs, bounded)

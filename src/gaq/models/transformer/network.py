@@ -1,89 +1,30 @@
-"""One forward: per-atom energies of a Euclidean transformer; energy, forces and stress around it."""
+"""One forward: per-atom energies of a Euclidean transformer."""
 
 from collections.abc import Iterable
-from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from gaq.errors import ModelFileError
-from gaq.graph import Graph, Prediction
+from gaq.graph import Graph
+from gaq.models.network import Network, edge_vectors
 from gaq.models.transformer.blocks import AttentionBlock, InteractionBlock, Mlp, NeighbourEmbedding
+from gaq.models.transformer.config import ModelConfig
 from gaq.models.transformer.extrapolation import (
     UNKNOWN,
-    check_training_range,
     energy_bounds,
     levelled,
     pair_table,
     repulsion,
     seen_distances,
-    shortest_distances,
 )
+from gaq.models.transformer.schema import schema
+from gaq.nn.distances import shortest_distances
 from gaq.nn.geometry import Geometry
 from gaq.radial import BASES, CUTOFFS
-from gaq.so3 import MAX_DEGREE, harmonics
-
-MAX_ENERGY = 1e30  # eV; the sum over any number of atoms is finite
+from gaq.so3 import harmonics
 
 
-class ModelShape(BaseModel):
-    """Shape of a model but for its species, which come from the data.
-
-    Args:
-        cutoff: Å.
-        scalars: F, channels of degree 0.
-        vectors: C, channels of each degree 1..max_degree.
-        max_degree: L.
-        heads: H, attention heads; divides F. Vector channels are shared out among them in order.
-        layers: T.
-        radial_functions: K.
-        filter_width: hidden width of the radial filter network.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cutoff: float = Field(default=5.0, ge=1, le=100)
-    scalars: int = Field(default=64, ge=1, le=4096)
-    vectors: int = Field(default=32, ge=1, le=4096)
-    max_degree: int = Field(default=2, ge=1, le=MAX_DEGREE)
-    heads: int = Field(default=4, ge=1, le=64)
-    layers: int = Field(default=3, ge=1, le=64)
-    radial_functions: int = Field(default=16, ge=2, le=512)
-    filter_width: int = Field(default=32, ge=1, le=4096)
-    basis: Literal["bessel", "gaussian", "bernstein"] = "bessel"
-    envelope: Literal["polynomial", "cosine"] = "polynomial"
-    attention: Literal["robust", "so3krates"] = "robust"
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.scalars % self.heads:
-            raise ValueError(f"heads ({self.heads}) must divide scalars ({self.scalars})")
-        return self
-
-    def with_species(self, species: tuple[int, ...]) -> "ModelConfig":
-        """Return the configuration of a model of this shape."""
-        return ModelConfig(species=species, **self.model_dump())
-
-
-class ModelConfig(ModelShape):
-    """Shape of a model; frozen, stored in the model file.
-
-    Args:
-        species: atomic numbers the model knows, ascending.
-    """
-
-    species: tuple[int, ...]
-
-    @field_validator("species")
-    @classmethod
-    def _species_ascend(cls, species: tuple[int, ...]) -> tuple[int, ...]:
-        if not species or not 1 <= min(species) <= max(species) <= 118 or list(species) != sorted(set(species)):
-            raise ValueError(f"species must be different atomic numbers from 1 to 118, ascending, not {species}")
-        return species
-
-
-class Transformer(nn.Module):
+class Transformer(Network):
     """Euclidean transformer of the So3krates family with a wall, E = Σ_i (σ e_i + E_Z(i) + ½ Σ_j V(r_ij)).
 
     | symbol | buffer or method   | meaning                                            |
@@ -100,39 +41,20 @@ class Transformer(nn.Module):
     Source: after Frank et al., Nat. Commun. 15, 6539 (2024), with several vector channels for each degree.
     """
 
-    energy_scale: Tensor
-    energy_offsets: Tensor
     closest: Tensor
     energy_range: Tensor
-    index_of: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        c = config
+        super().__init__(config, schema(config))
+        c, leaf = config, self.leaf
         self.envelope = CUTOFFS[c.envelope](c.cutoff)
         self.basis = BASES[c.basis](c.cutoff, c.radial_functions)
-        self.embedding = NeighbourEmbedding(len(c.species), c.scalars, c.vectors, c.max_degree, c.radial_functions)
-        self.attention = nn.ModuleList(
-            AttentionBlock(c.scalars, c.vectors, c.max_degree, c.heads, c.radial_functions, c.filter_width, c.attention)
-            for _ in range(c.layers))
-        self.interaction = nn.ModuleList(
-            InteractionBlock(c.scalars, c.vectors, c.max_degree) for _ in range(c.layers))
-        self.head = Mlp(c.scalars, c.scalars // 2 or 1, 1, ("last", "last"), gain=0.1)
-        self.register_buffer("energy_scale", torch.ones((), dtype=torch.float64))
-        self.register_buffer("energy_offsets", torch.zeros(len(c.species), dtype=torch.float64))
+        self.embedding = NeighbourEmbedding(c, leaf.within("embedding"))
+        self.attention = nn.ModuleList(AttentionBlock(c, leaf.within(f"attention.{n}")) for n in range(c.layers))
+        self.interaction = nn.ModuleList(InteractionBlock(c, leaf.within(f"interaction.{n}")) for n in range(c.layers))
+        self.head = Mlp(leaf.within("head"))
         self.register_buffer("closest", torch.full((len(c.species),) * 2, UNKNOWN, dtype=torch.float64))
         self.register_buffer("energy_range", torch.full((len(c.species), 2), UNKNOWN, dtype=torch.float64))
-        index_of = torch.full((max(c.species) + 1,), -1, dtype=torch.int64, device="cpu")  # known, unlike what is loaded
-        index_of[list(c.species)] = torch.arange(len(c.species), device="cpu")
-        self.register_buffer("index_of", index_of, persistent=False)
-
-    def check(self) -> None:
-        """Raise ModelFileError for a unit of energy that is not positive, or energies whose sums are no numbers."""
-        largest = max(float(self.energy_scale), float(self.energy_offsets.abs().max()))
-        if not (self.energy_scale > 0 and largest <= MAX_ENERGY):
-            raise ModelFileError(f"energy_scale must be positive, and it and energy_offsets at most {MAX_ENERGY:.0e} eV")
-        check_training_range(self.closest, self.energy_range, self.config.cutoff)
 
     def geometry(self, graph: Graph, vectors: Tensor) -> Geometry:
         """Turn edge vectors r_ij (E, 3), float64, into what the layers need, in the dtype of the weights.
@@ -155,11 +77,6 @@ class Transformer(nn.Module):
             frame_weights=envelope.detach() * graph.species[graph.neighbours],
             repulsion=repulsion(distances, on, inner, strength, rate))
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the computation: that of the normalization weights, which are never quantized."""
-        return next(p.dtype for name, p in self.named_parameters() if name.endswith("norm.weight"))
-
     def outputs(self, graph: Graph, geometry: Geometry) -> Tensor:
         """Return what the network says of each atom, e_i, without unit, float64, shape (N,)."""
         x, v = self.embedding(self.index_of[graph.species], geometry)
@@ -174,6 +91,22 @@ class Transformer(nn.Module):
         outputs = levelled(self.outputs(graph, geometry), *energy_bounds(self.energy_range)[:, species])
         walls = geometry.sum_at_centers(0.5 * geometry.repulsion)
         return outputs * self.energy_scale + self.energy_offsets[species] + walls
+
+    def start_training(self, graphs: Iterable[Graph] = ()) -> None:
+        """Take the shortest distances from training graphs, beside those known; nothing levels off while it learns."""
+        known = list(graphs)
+        if known:
+            self.learn_distances(known, more=True)
+        self.energy_range.zero_()
+
+    def finish_training(self, graphs: Iterable[Graph]) -> None:
+        """Take the range of the network's outputs from training graphs."""
+        self.learn_energies(graphs)
+
+    @torch.no_grad()
+    def shift_energies(self, energy: float) -> None:
+        """Add an energy to that of every atom, eV, by the last bias."""
+        self.head.second.bias.add_(energy / float(self.energy_scale))  # type: ignore[operator, union-attr]
 
     @torch.no_grad()
     def learn_distances(self, graphs: Iterable[Graph], more: bool = False) -> None:
@@ -193,42 +126,5 @@ class Transformer(nn.Module):
         for index in species.unique().tolist():
             self.energy_range[index] = torch.stack(torch.aminmax(outputs[species == index]))
 
-    def forward(self, graph: Graph, stress: bool = False, differentiable: bool = False) -> Prediction:
-        """Return energies, and forces (and stress) as their exact derivatives by automatic differentiation.
 
-            F_i = -∂E/∂x_i,   σ_ab = (1/V) ∂E/∂ε_ab  for  x -> (1 + ε) x
-
-        Args:
-            stress: also differentiate by a symmetric strain; 0 where there is no cell.
-            differentiable: keep the graph, so that a loss on the forces can be differentiated by the weights.
-        """
-        with torch.enable_grad():
-            positions = graph.positions.detach().requires_grad_()
-            strain = torch.zeros(graph.structures, 3, 3, dtype=positions.dtype, device=positions.device,
-                                 requires_grad=stress)
-            vectors = edge_vectors(graph, positions, strain if stress else None)
-            atoms = self.node_energies(graph, vectors)
-            energy = atoms.new_zeros(graph.structures).index_add(0, graph.batch, atoms)
-            wanted = [positions, strain] if stress else [positions]
-            if len(graph.centers):
-                gradients = torch.autograd.grad(energy.sum(), wanted, create_graph=differentiable)
-            else:  # no edges: the energy does not depend on the positions
-                gradients = tuple(torch.zeros_like(w) for w in wanted)
-        prediction = Prediction(energy, -gradients[0], atoms)
-        if stress:
-            symmetric = 0.5 * (gradients[1] + gradients[1].mT)
-            volume = torch.linalg.det(graph.cell).abs()[:, None, None]
-            bounded = torch.where(volume > 0, volume, torch.inf)
-            prediction = Prediction(energy, -gradients[0], atoms, symmetric / bounded)
-        return prediction if differentiable else prediction.mapped(Tensor.detach)
-
-
-def edge_vectors(graph: Graph, positions: Tensor, strain: Tensor | None = None) -> Tensor:
-    """Return r_ij = x_j - x_i + S_ij · cell of shape (E, 3), Å, optionally strained by (1 + ε), ε (B, 3, 3)."""
-    structure = graph.batch[graph.centers]
-    vectors = positions.index_select(0, graph.neighbours) - positions.index_select(0, graph.centers)
-    vectors = vectors + torch.einsum("ev,eva->ea", graph.shifts, graph.cell[structure])
-    if strain is not None:
-        symmetric = 0.5 * (strain + strain.mT)
-        vectors = vectors + torch.einsum("eab,eb->ea", symmetric.index_select(0, structure), vectors)
-    return vectors
+NETWORK = Transformer

@@ -1,0 +1,121 @@
+"""A stored model on the native engine: graphs in, predictions out."""
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaq.backends.native.engine import NativeEngine
+from gaq.graph import Graph, Prediction, build_graph, check_finite, check_graph, volumes
+from gaq.lowering.blob import Blob, NotLowered
+from gaq.models import emitter_of
+from gaq.stored import StoredModel
+from gaq.structure import Structure
+from gaq.threads import usual_threads
+
+
+class NativePotential:
+    """A stored model whose predictions come from the native engine; threads may share it, and take turns.
+
+    Args:
+        stored: what it computes.
+        threads, isa: as for `NativeEngine`; None for `usual_threads`.
+        active: leaves whose activation quantizers round; None for all.
+        blob: the lowered model, where it is known already.
+
+    Raises:
+        NotLowered: a model that the engine does not compute.
+        EngineMissing: the library was not built.
+    """
+
+    def __init__(self, stored: StoredModel, threads: int | None = None, isa: str | None = None,
+                 active: Collection[str] | None = None, blob: Blob | None = None) -> None:
+        self.stored = stored
+        lowered = emitter(stored).blob(active) if blob is None else blob
+        self.quantizers, self.table_error = lowered.quantizers, lowered.table_error
+        self.engine = NativeEngine(lowered.data, usual_threads() if threads is None else threads, isa)
+
+    @property
+    def backend(self) -> str:
+        """How it computes."""
+        return f"engine ({self.engine.facts().isa.decode()})"
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers the model knows."""
+        return self.stored.config.species
+
+    @property
+    def cutoff(self) -> float:
+        """Å."""
+        return self.stored.config.cutoff
+
+    @property
+    def sha256(self) -> str:
+        """Digest of what computes."""
+        return self.stored.sha256
+
+    @property
+    def nearest(self) -> NDArray[np.float64] | None:
+        """How near training saw two atoms, Å; see `gaq.graph.Potential`."""
+        return self.stored.nearest
+
+    def graph(self, structure: Structure) -> Graph:
+        """Return the graph of a structure at the model's cutoff."""
+        return build_graph(structure, self.cutoff)
+
+    def predict(self, graph: Graph, stress: bool = False) -> Prediction:
+        """Return energy (eV), forces (eV/Å) and, on request, stress (eV/Å³) of a graph, float64.
+
+        Raises:
+            SpeciesError: an element the model was not trained on.
+            StructureError: positions that are not finite; atoms at one place; stress without a cell.
+            GaqError: the model itself gives a result that is not finite.
+        """
+        check_graph(graph, self.species)
+        room = volumes(graph) if stress else None
+        with self.engine.lock:
+            self.engine.set_graph(graph)
+            atoms, forces, virials = self.engine.compute(np.asarray(graph.positions), virial=stress)
+        batch = np.asarray(graph.batch)
+        energy, tensor = np.zeros(graph.structures), None
+        np.add.at(energy, batch, atoms)
+        if virials is not None and room is not None:
+            total = np.zeros((graph.structures, 3, 3))
+            np.add.at(total, batch, virials)
+            tensor = 0.5 * (total + total.mT) / room[:, None, None]
+        return check_finite(Prediction(energy, forces, atoms, tensor))
+
+    __call__ = predict
+
+    def saturation(self, graphs: Iterable[Graph] = ()) -> list[tuple[str, float]]:
+        """Return, for each activation quantizer, the share of values beyond its range: of these graphs, and before."""
+        for graph in graphs:
+            self.predict(graph)
+        clipped, seen = self.engine.saturation()
+        return [(name, float(c) / max(float(n), 1.0)) for name, c, n in zip(self.quantizers, clipped, seen, strict=True)]
+
+
+def emitter(stored: StoredModel) -> Any:
+    """Return what lowers a model.
+
+    Raises:
+        NotLowered: the engine does not compute models of its kind.
+    """
+    found = emitter_of(stored.config.kind)
+    if found is None:
+        raise NotLowered(f"the engine does not compute models of kind {stored.config.kind!r}")
+    return found(stored.config, stored.recipe, stored.tensors)
+
+
+def potential(stored: StoredModel, threads: int | None = None, active: Collection[str] | None = None) -> NativePotential:
+    """Return a stored model on the engine; see `gaq.backends.contract.Backend`."""
+    return NativePotential(stored, threads, active=active)
+
+
+def variants(stored: StoredModel, threads: int | None = None) -> Iterator[tuple[str, NativePotential]]:
+    """Yield, for each activation quantizer by the name of its leaf, a potential in which it alone rounds."""
+    lowering = emitter(stored)
+    for name in stored.schema.quantizers(stored.recipe):
+        yield name, NativePotential(stored, threads, blob=lowering.blob((name,)))

@@ -25,9 +25,14 @@ def rewrite(path: Path, header: object, state: dict[str, torch.Tensor]) -> Path:
     """A model file whose checksum is right."""
     if isinstance(header, dict):
         bare = {key: value for key, value in header.items() if key != "sha256"}
-        header = bare | {"sha256": digest(bare, {name: np.asarray(t) for name, t in state.items()})}
+        header = bare | {"sha256": digest(bare, {name: _array(t) for name, t in state.items()})}
     save_file(state, path, metadata={"gaq": json.dumps(header)})
     return path
+
+
+def _array(t: torch.Tensor) -> np.ndarray:
+    """The tensor, or bytes in place of what numpy has no type for."""
+    return t.numpy() if t.dtype not in (torch.bfloat16, torch.float8_e4m3fn) else t.view(torch.uint8).numpy()
 
 
 def sealed(data: bytearray) -> bytes:

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import gaq
 
 SOURCE = Path(gaq.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
+CSRC = Path(__file__).parents[1] / "csrc"
+NATIVE = sorted(path for path in CSRC.rglob("*") if path.suffix in (".c", ".cpp", ".h"))
 
 
 def test_public_names_exist_and_are_explained() -> None:
@@ -63,6 +66,33 @@ def test_files_and_functions_stay_short(path: Path) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert node.end_lineno - node.lineno < 60, node.name
+
+
+@pytest.mark.parametrize("path", NATIVE, ids=lambda p: str(p.relative_to(CSRC)))
+def test_native_files_and_functions_stay_short(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 400
+    opened: list[int] = []
+    for number, line in enumerate(lines):
+        for brace in re.sub(r"//.*|/\*.*|\"(\\.|[^\"])*\"|'(\\.|[^'])*'", "", line):
+            if brace == "{":
+                opened.append(number)
+            elif brace == "}":
+                begin = opened.pop()
+                scope = lines[begin].split()[0] in ("namespace", "struct", "class", "extern", "typedef", "template")
+                assert scope or number - begin < 60, f"line {begin + 1}: {lines[begin].strip()}"
+    assert not opened
+
+
+def test_native_includes_go_down_only() -> None:
+    """Rooms in their order; the folder of a model knows no other model."""
+    rooms = ("include", "simd", "gemm", "runtime", "models")
+    for path in NATIVE:
+        room, *folders = path.relative_to(CSRC).parts
+        for name in re.findall(r'#include "(.+)"', path.read_text()) if room in rooms else ():
+            other, *places = name.split("/") if "/" in name else ("include", name)
+            assert rooms.index(other) <= rooms.index(room), f"{path} includes {name}"
+            assert other != "models" or len(folders) == 1 or places[0] == folders[0], f"{path} includes {name}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))

@@ -1,6 +1,6 @@
-// Takes blobs from standard input, each as its size (8 bytes) and its bytes, uses each in every instruction set, and answers
-// with one line: a word for what became of it, and the memory of the process in kB. Built with sanitizers, which end the
-// process at the first fault; `python -m tests.fuzz blobs --sanitized` makes the blobs.
+// Takes blobs from standard input, each as its size (8 bytes) and its bytes, uses each in every instruction set, and
+// answers with one line: a word for what became of it, and the memory of the process in kB. Built with sanitizers, which
+// end the process at the first fault; `python -m tests.fuzz blobs --sanitized` makes the blobs.
 #include <sys/resource.h>
 
 #include <cmath>
@@ -14,7 +14,7 @@
 
 namespace {
 
-struct Cluster {                   // five atoms, all joined in both directions; the last edges with an offset, and one way only
+struct Cluster {  // five atoms, all joined in both directions; the last edges with an offset, and one way only
     std::vector<int64_t> species, centers, neighbours;
     std::vector<double> x = {0, 0, 0, 1.1, 0, 0, 0, 1.2, 0.1, 0.1, 0, 1.3, 1.2, 1.1, 0.9}, offsets;
     explicit Cluster(const std::vector<int64_t>& known) {
@@ -42,10 +42,10 @@ bool finite(const std::vector<double>& values) {
 }
 
 std::vector<int64_t> known_species(gaq_engine* engine) {
-    std::vector<int64_t> known;
-    for (int64_t z = 1; z <= 118 && known.size() < 5; ++z)
-        if (gaq_engine_set_graph(engine, 1, &z, 0, nullptr, nullptr, nullptr) == GAQ_OK) known.push_back(z);
-    return known;
+    gaq_model_facts facts = {};
+    facts.size = sizeof facts;
+    if (gaq_engine_model_facts(engine, &facts) != GAQ_OK) fail("model_facts", GAQ_INTERNAL);
+    return {facts.species, facts.species + facts.species_count};
 }
 
 // Compute, and go a few steps; return whether the results were finite.
@@ -61,6 +61,8 @@ bool use(gaq_engine* engine) {
     if (status == GAQ_NOT_FINITE || status == GAQ_OVERLAP) return false;
     if (status != GAQ_OK) fail("compute", status);
     if (!finite(energies) || !finite(forces)) fail("results that are not finite", status);
+    const gaq_status moved = gaq_engine_set_offsets(engine, int64_t(c.centers.size()), c.offsets.data());
+    if (moved != GAQ_OK) fail("set_offsets", moved);
     std::vector<int32_t> batch(5, 0);
     double potential = 0, kinetic = 0;
     gaq_dynamics d = {0.01, 0.1, 0.02, 1, 0, 0.3, 1e3};

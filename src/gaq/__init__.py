@@ -7,6 +7,8 @@ needs PyTorch is only missing where it is not installed.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gaq.optional import extras
+
 if TYPE_CHECKING:
     from gaq.assess.allocate import Budget, allocate
     from gaq.assess.audit import audit
@@ -41,7 +43,6 @@ __all__ = ["Budget", "ForceField", "Frames", "GaqError", "Graph", "KeyMap", "Opt
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
-            from gaq.optional import extras
             with extras():
                 value = getattr(import_module(home), name)
             globals()[name] = value

@@ -131,6 +131,10 @@ class Potential(Protocol):
         """Return energy (eV), forces (eV/Å) and, on request, stress (eV/Å³) of a graph."""
         ...
 
+    def __call__(self, graph: Graph) -> Prediction:
+        """Predict without stress: a potential is a `Predictor`."""
+        ...
+
 
 Predictor = Callable[[Graph], Prediction]
 

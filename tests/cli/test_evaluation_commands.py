@@ -57,7 +57,7 @@ def test_float64_is_exact_and_does_not_change_the_size_of_the_file(model, frames
     results = json.loads((tmp_path / "r.json").read_text())
     entry = results["models"][0]
     assert entry["lee_forces_meV_A"]["max"] < 1e-8
-    assert entry["stored_bytes"] == sum(load(model).stored_bytes().values())
+    assert entry["stored_bytes"] == sum(load(model).stored.bytes_by_tensor().values())
     assert any("float64" in note for note in results["notes"])
 
 

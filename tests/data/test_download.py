@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pooch
 import pytest
 
 from gaq.data import download
 from gaq.data.download import QM9, RMD17, Remote, fetch, get, unpack
+from gaq.data.folders import cache_folder
 from gaq.errors import DataError, DownloadError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -162,6 +164,11 @@ def test_get_uses_the_cache_folder(server: Server, tmp_path: Path, monkeypatch: 
     assert get("rmd17", "ethanol") == tmp_path / "gaq" / "rmd17" / "data.npz"
     monkeypatch.setattr(download, "QM9", (server.remote(),))
     assert get("qm9") == tmp_path / "gaq" / "qm9" / "data.npz"
+
+
+def test_the_cache_folder_is_where_programs_keep_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache_folder() == Path(pooch.os_cache("gaq"))
 
 
 @pytest.mark.parametrize(("arguments", "advice"), [

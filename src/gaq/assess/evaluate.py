@@ -152,7 +152,7 @@ class _Measuring:
         entry |= {"lee_forces_meV_A": asdict(lee.forces_meV_A), "lee_energy_meV": asdict(lee.energy_meV)}
         self._begin("equivariance of single quantizers")
         rows = [row for name, variant in self.variants.items() for row in lee_by_quantizer(
-            {name: Counted(variant.predict, self._tell)}, self.few, rotations=self.fewer,
+            {name: Counted(variant, self._tell)}, self.few, rotations=self.fewer,
             seed=self.seed, batch_size=self.batch_size)]
         self._begin("equivariance over rotation axes")
         sphere = equivariance_map(predict, self.few, axes=MAP_AXES, batch_size=self.batch_size)

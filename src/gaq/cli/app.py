@@ -22,6 +22,7 @@ from gaq.cli import (
 from gaq.cli.terminal import one_line, say
 from gaq.errors import GaqError, Interrupted
 from gaq.interrupts import terminable
+from gaq.optional import extras
 
 FAILURE, USAGE = 1, 2
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer's own class or click's: it moved with a version
@@ -33,7 +34,7 @@ class Program(TyperGroup):
     def main(self, *arguments: Any, **settings: Any) -> Any:
         """Parse the arguments, run the command, and leave with its exit status."""
         try:
-            with terminable():
+            with terminable(), extras():
                 status = super().main(*arguments, **{**settings, "standalone_mode": False})
         except _UsageError as error:
             sys.exit(_usage(error))

@@ -67,7 +67,8 @@ def evaluate(
                  for forcefield in stored]
     with stages("evaluating") as told:
         results = measure(list(zip(names, computing, models, strict=True)), reference, rotations=rotations,
-                          lee_frames=lee_frames, batch_size=batch_size, seed=seed, title=title, backend=backend,
+                          lee_frames=lee_frames, batch_size=batch_size, seed=seed, title=title,
+                          backend=backend if dtype == "float32" and device == "cpu" else None,
                           progress=told)
     results["hardware"]["device"] = device
     if dtype != "float32":

@@ -39,7 +39,7 @@ def info(
 
 
 def _installation() -> dict[str, str]:
-    from gaq.data.download import data_folders
+    from gaq.data.folders import data_folders
     from gaq.machine import hardware, installed
 
     machine = hardware()

@@ -1,4 +1,4 @@
-"""Where data sets lie, and how they get there: downloads that resume, with checksums."""
+"""How data sets get into the cache: downloads that resume, with checksums."""
 
 import logging
 import os
@@ -14,6 +14,7 @@ import pooch
 import requests
 
 from gaq.data import qm9, rmd17
+from gaq.data.folders import cache_folder
 from gaq.errors import DataError, DownloadError, did_you_mean
 from gaq.files import atomic_path
 
@@ -53,26 +54,6 @@ RMD17 = {molecule: _figshare(f"rmd17_{molecule}.npz", number, md5) for molecule,
 RMD17_ARCHIVE = _figshare("rmd17.tar.bz2", 23950376, "cb1a927628d96f2e966025da4fb63d18")
 QM9 = (_figshare(qm9.ARCHIVE, 3195389, "ad1ebd51ee7f5b3a6e32e974e5d54012"),
        _figshare(qm9.EXCLUDED, 3195404, "a361887bacb427b8a0ce7903d92a53b4"))
-
-
-def data_folders() -> list[Path]:
-    """Return the folders where data sets are looked for: GAQ_DATA, where it is set, and the download cache.
-
-    Raises:
-        DataError: GAQ_DATA does not name a folder.
-    """
-    given = os.environ.get("GAQ_DATA")
-    if not given:
-        return [cache_folder()]
-    folder = Path(given).expanduser()
-    if not folder.is_dir():
-        raise DataError(f"the environment variable GAQ_DATA must name a folder; there is none at {folder}")
-    return [folder, cache_folder()]
-
-
-def cache_folder() -> Path:
-    """Return the folder that downloads go to."""
-    return Path(pooch.os_cache("gaq"))
 
 
 def get(dataset: str, molecule: str | None = None, *, progress: Progress | None = None) -> Path:

@@ -1,6 +1,5 @@
 """Levels of theory that label frames: each gives an ASE calculator for energies (eV) and forces (eV/Å)."""
 
-import importlib
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -9,10 +8,11 @@ from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
 from gaq.errors import DataError, did_you_mean
+from gaq.optional import extras
 
 
 class Level(Protocol):
-    """A level of theory; `available` raises DataError when its program is missing or the system is out of its reach."""
+    """A level of theory; `available` says that its program is missing or the system out of its reach."""
 
     def available(self, atoms: Atoms) -> None: ...
 
@@ -32,14 +32,17 @@ class Xtb:
     accuracy: ClassVar[float] = 0.1  # force noise 2e-5 eV/Å, ten times less than at the default, for 6 % more time
 
     def available(self, atoms: Atoms) -> None:
-        _require("tblite.ase", "tblite", "tblite")
+        with extras():
+            import tblite.ase  # noqa: F401
         if atoms.numbers.max() > self.heaviest:
             raise DataError(f"{self.hamiltonian} knows the elements up to Z = {self.heaviest}; the structure has "
                             f"Z = {atoms.numbers.max()}; choose another level of theory")
 
     def calculator(self, charge: int, multiplicity: int) -> Calculator:
-        tblite = _require("tblite.ase", "tblite", "tblite")
-        return tblite.TBLite(method=self.hamiltonian, charge=charge, multiplicity=multiplicity,
+        with extras():
+            from tblite.ase import TBLite
+
+        return TBLite(method=self.hamiltonian, charge=charge, multiplicity=multiplicity,
                              accuracy=self.accuracy, verbosity=0)
 
 
@@ -54,7 +57,8 @@ class Pyscf:
     basis: str
 
     def available(self, atoms: Atoms) -> None:
-        _require("pyscf.dft", "pyscf", "gaq[pyscf]")
+        with extras():
+            import pyscf.dft  # noqa: F401
         if atoms.pbc.any():
             raise DataError("pyscf levels label molecules; the structure is periodic. Choose method='gfn2-xtb'")
 
@@ -92,8 +96,9 @@ class PyscfCalculator(Calculator):
 
     def calculate(self, atoms: Atoms | None = None, properties: list[str] | None = None,
                   system_changes: list[str] = all_changes) -> None:
-        gto = _require("pyscf.gto", "pyscf", "gaq[pyscf]")
-        dft = _require("pyscf.dft", "pyscf", "gaq[pyscf]")
+        with extras():
+            from pyscf import dft, gto
+
         super().calculate(atoms, properties, system_changes)
         if "numbers" in system_changes:
             self._density = None
@@ -110,12 +115,3 @@ class PyscfCalculator(Calculator):
         self._density = method.make_rdm1()
         gradient = np.asarray(method.nuc_grad_method().kernel())
         self.results = {"energy": float(energy) * units.Hartree, "forces": -gradient * units.Hartree / units.Bohr}
-
-
-def _require(module: str, package: str, install: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != package:
-            raise
-        raise DataError(f"this level of theory needs the package {package}; run: pip install '{install}'") from error

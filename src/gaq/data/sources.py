@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gaq.data import extxyz, qm9, rmd17
-from gaq.data.download import data_folders
+from gaq.data.folders import data_folders
 from gaq.data.frames import Frames, joined
 from gaq.data.npz import array_names
 from gaq.data.units import KeyMap, check_units

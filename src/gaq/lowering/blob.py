@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gaq.errors import GaqError
 
-MAGIC, VERSION = b"GAQBLOB1", 3
+MAGIC, VERSION = b"GAQBLOB1", 4
 HEADER, ENTRY, ALIGNMENT = 64, 88, 64
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1, np.dtype(np.int8): 2, np.dtype(np.int32): 3}
 
@@ -37,8 +37,8 @@ class Blob:
     table_error: float
 
 
-def written(arrays: Mapping[str, NDArray]) -> bytes:
-    """Return header, directory and arrays as bytes."""
+def written(kind: str, arrays: Mapping[str, NDArray]) -> bytes:
+    """Return header, directory and arrays of a kind of model as bytes."""
     place = HEADER + ENTRY * len(arrays)
     directory, payload = [], []
     for name, array in arrays.items():
@@ -48,5 +48,5 @@ def written(arrays: Mapping[str, NDArray]) -> bytes:
         payload += [bytes(padding), array.astype(array.dtype.newbyteorder("<")).tobytes()]
         place += array.nbytes
     body = b"".join([*directory, *payload])
-    header = struct.pack("<8sIIQII", MAGIC, VERSION, len(arrays), HEADER + len(body), zlib.crc32(body), 0)
+    header = struct.pack("<8sIIQII32s", MAGIC, VERSION, len(arrays), HEADER + len(body), zlib.crc32(body), 0, kind.encode())
     return header.ljust(HEADER, b"\0") + body

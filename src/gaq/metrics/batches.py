@@ -77,8 +77,8 @@ def single_graphs(
 
 
 def unlabelled(graph: Graph) -> Graph:
-    """Return the graph without reference labels."""
-    return replace(graph, energy=None, forces=None, stress=None, weights=None)
+    """Return the graph with tensors, and without reference labels."""
+    return tensors(replace(graph, energy=None, forces=None, stress=None, weights=None))
 
 
 def checked_prediction(predict: Predictor, graph: Graph, **options: bool) -> Prediction:

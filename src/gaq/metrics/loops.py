@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from gaq.errors import ConfigError
 from gaq.graph import Predictor, build_graph, collate
 from gaq.metrics.batches import batches, checked_prediction
+from gaq.nn.tensors import tensors
 from gaq.structure import Structure
 
 RADIUS = 0.05  # Å
@@ -47,7 +48,7 @@ def loop_work(
     places = structure.positions + radius * (cosines * u + sines * v)
     tangents = radius * (cosines * v - sines * u)
     bare = replace(structure, energy=None, forces=None)
-    graphs = (build_graph(replace(bare, positions=place), cutoff) for place in places)
+    graphs = (tensors(build_graph(replace(bare, positions=place), cutoff)) for place in places)
     forces = torch.cat([checked_prediction(predict, collate(members)).forces.cpu()
                         for members in batches(graphs, batch_size)]).numpy().reshape(tangents.shape)
     work = (forces * tangents).sum((1, 2)) * (2 * math.pi / points)

@@ -122,8 +122,8 @@ def test_sizes_are_compared_with_the_arrays_before_memory_is_taken(place: int) -
 def test_a_directory_of_many_names_is_read_soon() -> None:
     count = 200_000
     entries = b"".join(struct.pack("<64sIIQQ", b"%d" % n, 2, 0, 0, HEADER + ENTRY * count) for n in range(count))
-    blob = bytearray(struct.pack("<8sIIQII", b"GAQBLOB1", int.from_bytes(BLOBS["fp32"][8:12], "little"), count,
-                                 HEADER + len(entries), 0, 0).ljust(HEADER, b"\0") + entries)
+    blob = bytearray(BLOBS["fp32"][:HEADER] + entries)
+    blob[12:24] = struct.pack("<IQ", count, len(blob))
     with pytest.raises(BadBlob, match="config is missing"):
         NativeEngine(sealed(blob))
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaq.backends.native.errors import BUSY, BY_STATUS, EngineBusy, EngineError
-from gaq.backends.native.library import Dynamics, Facts, library
+from gaq.backends.native.library import Dynamics, Facts, ModelFacts, library
 from gaq.errors import StructureError
 from gaq.graph import Graph
 from gaq.threads import MOST_THREADS, Lock
@@ -66,8 +66,14 @@ class NativeEngine:
 
     def facts(self) -> Facts:
         """Return instruction set, threads and memory."""
-        facts = Facts()
+        facts = Facts(size=ctypes.sizeof(Facts))
         self._call("gaq_engine_facts", ctypes.byref(facts))
+        return facts
+
+    def model_facts(self) -> ModelFacts:
+        """Return kind, cutoff, hops and species of the model that the blob holds."""
+        facts = ModelFacts(size=ctypes.sizeof(ModelFacts))
+        self._call("gaq_engine_model_facts", ctypes.byref(facts))
         return facts
 
     def set_graph(self, graph: Graph) -> object:
@@ -88,6 +94,19 @@ class NativeEngine:
             self._given, self._forces = _Buffer((self.atoms, 3)), _Buffer((self.atoms, 3))
             self._energies = _Buffer((self.atoms,))
             return self.graph
+
+    def set_offsets(self, offsets: NDArray[np.float64]) -> None:
+        """Change the offsets (E, 3) in Å of the edges of the graph, in its order: the cell changes, the images stay.
+
+        Results have the bits of those after `set_graph` with these offsets; `graph` stays the token that it is.
+
+        Raises:
+            StructureError: offsets of another shape.
+            EngineError: no graph was set, or one of another number of edges.
+        """
+        if np.ndim(offsets) != 2 or np.shape(offsets)[1] != 3:
+            raise StructureError(f"offsets must have shape (edges, 3), not {np.shape(offsets)}")
+        self._call("gaq_engine_set_offsets", len(offsets), np.ascontiguousarray(offsets, np.float64))
 
     def compute(self, positions: NDArray[np.float64], virial: bool = False
                 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:

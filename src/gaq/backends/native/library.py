@@ -8,16 +8,25 @@ from pathlib import Path
 
 from gaq.backends.native.errors import EngineMissing
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 NAMES = {"linux": "libgaq_engine.so", "darwin": "libgaq_engine.dylib", "win32": "gaq_engine.dll"}
 
 
 class Facts(ctypes.Structure):
     """`gaq_facts` of the header."""
 
-    _fields_ = (("isa", ctypes.c_char * 16), ("threads", ctypes.c_int32), ("quantizers", ctypes.c_int32),
-                ("weight_bytes", ctypes.c_uint64), ("table_bytes", ctypes.c_uint64),
+    _fields_ = (("size", ctypes.c_uint64), ("isa", ctypes.c_char * 16), ("threads", ctypes.c_int32),
+                ("quantizers", ctypes.c_int32), ("weight_bytes", ctypes.c_uint64), ("table_bytes", ctypes.c_uint64),
                 ("workspace_bytes", ctypes.c_uint64), ("pairs", ctypes.c_uint64))
+
+
+class ModelFacts(ctypes.Structure):
+    """`gaq_model_facts` of the header."""
+
+    _fields_ = (("size", ctypes.c_uint64), ("kind", ctypes.c_char * 32), ("cutoff", ctypes.c_double),
+                ("blob_version", ctypes.c_uint32), ("hops", ctypes.c_int32), ("rounding_hops", ctypes.c_int32),
+                ("takes_charge", ctypes.c_int32), ("takes_spin", ctypes.c_int32), ("species_count", ctypes.c_int32),
+                ("species", ctypes.c_int32 * 118))
 
 
 class Ceilings(ctypes.Structure):
@@ -56,7 +65,7 @@ class Library:
 def candidates() -> list[Path]:
     """Return where the library may lie: with an editable install it is beside the installed package, not the source."""
     name = NAMES.get(sys.platform, "libgaq_engine.so")
-    return [Path(folder) / "backends" / "native" / name for folder in sys.modules["gaq"].__path__]
+    return [Path(folder) / "lib" / name for folder in sys.modules["gaq"].__path__]
 
 
 @lru_cache(maxsize=1)
@@ -93,7 +102,9 @@ def _declare(f: ctypes.CDLL) -> None:
         "gaq_engine_destroy": [p],
         "gaq_engine_message": [p],
         "gaq_engine_facts": [p, p],
+        "gaq_engine_model_facts": [p, p],
         "gaq_engine_set_graph": [p, i64, p, i64, p, p, p],
+        "gaq_engine_set_offsets": [p, i64, p],
         "gaq_engine_compute": [p, p, p, p, p],
         "gaq_engine_saturation": [p, p, p],
         "gaq_engine_run": [p, p, i64, p, p, i32, p, p, p, p, p, p],

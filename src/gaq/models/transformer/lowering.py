@@ -48,7 +48,7 @@ class Emitter:
         made.linear("head.second")
         self._wigner(made)
         self._constants(made)
-        return Blob(written(made.arrays), tuple(made.quantizers), self._table.error)
+        return Blob(written(self.config.kind, made.arrays), tuple(made.quantizers), self._table.error)
 
     def _attention(self, made: Sections, name: str) -> None:
         made.norm(f"{name}.norm")

@@ -1,0 +1,115 @@
+"""`python -m benchmarks.startup`: what starting costs, in time and memory.
+
+Each figure is of fresh processes, the best of a few. This process imports nothing but the standard library, since the
+system counts its memory into the peak of the processes that it starts.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+FULL, LOW = "ethanol-fp32.safetensors", "ethanol-w4a8.safetensors"
+FIRST_FORCES = """
+import time
+begun = time.perf_counter()
+import gaq
+from ase.build import molecule
+atoms = molecule("CH3CH2OH")
+atoms.calc = gaq.load({model!r}).calculator()
+atoms.get_forces()
+print(time.perf_counter() - begun)
+"""
+LOADING = """
+import time
+import gaq
+from ase.build import molecule
+def seconds(path, first):
+    begun = time.perf_counter()
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = gaq.load(path).calculator()
+    if first:
+        atoms.get_forces()
+    return time.perf_counter() - begun
+for first in (False, True):
+    print(*(min(seconds(path, first) for _ in range(10)) for path in {models!r}))
+"""
+
+
+@dataclass(frozen=True)
+class Startup:
+    """What starting costs.
+
+    Args:
+        first_forces: s from `import gaq` to the forces of ethanol in W4A8, importing ASE included.
+        memory: largest resident memory of `gaq md`, MB.
+        load: s for `gaq.load(...).calculator()` of FP32 and W4A8, in a process that has done it before.
+        load_and_forces: s for the same and the first forces.
+    """
+
+    first_forces: float
+    memory: float
+    load: tuple[float, float]
+    load_and_forces: tuple[float, float]
+
+    def __str__(self) -> str:
+        """Return the figures, one a line."""
+        return (f"import gaq, load W4A8, first forces of ethanol: {self.first_forces:.2f} s\n"
+                f"largest resident memory of a short gaq md: {self.memory:.0f} MB\n"
+                f"load: {_both(self.load)}\n"
+                f"load, and first forces: {_both(self.load_and_forces)}")
+
+
+def measure(python: Path, models: Path, repeats: int = 3) -> Startup:
+    """Start processes of a Python that has gaq, and measure them.
+
+    Args:
+        python: the interpreter.
+        models: folder of the model files.
+        repeats: processes for each figure.
+
+    Raises:
+        subprocess.CalledProcessError: one of them failed.
+    """
+    full, low = str(models / FULL), str(models / LOW)
+    first = min(_numbers(python, FIRST_FORCES.format(model=low))[0] for _ in range(repeats))
+    loads = [_numbers(python, LOADING.format(models=(full, low))) for _ in range(repeats)]
+    best = [min(column) for column in zip(*loads, strict=True)]
+    memory = min(_memory_of_md(python, low) for _ in range(repeats))
+    return Startup(first, memory, (best[0], best[1]), (best[2], best[3]))
+
+
+def _both(seconds: tuple[float, float]) -> str:
+    full, low = seconds
+    return f"FP32 {full * 1e3:.1f} ms, W4A8 {low * 1e3:.1f} ms, {low / full:.2f} ×"
+
+
+def _numbers(python: Path, program: str) -> list[float]:
+    done = subprocess.run([python, "-c", program], check=True, capture_output=True, text=True, timeout=300)
+    return [float(word) for word in done.stdout.split()]
+
+
+def _memory_of_md(python: Path, model: str) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(python), "-m", "gaq", "md", model, "ethanol", "--ensemble", "nve", "--temperature", "300",
+                   "--steps", "200", "--out", f"{folder}/md.extxyz"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)  # bytes there, kB here
+
+
+def main() -> None:
+    """Measure this Python, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, default=Path("models"), help="folder of the model files")
+    print(measure(Path(sys.executable), parser.parse_args().models))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Installing as users do, from a wheel and from source: `python -m tests.install dist/*.whl`."""

@@ -1,6 +1,7 @@
 """The documentation is true: its Python runs, its commands exist, its figures are those that were measured."""
 
 import json
+import pkgutil
 import re
 import shlex
 from collections.abc import Iterator
@@ -81,6 +82,15 @@ def test_commands_and_options_of_all_pages_exist() -> None:
             for option in (word.partition("=")[0] for word in rest if word.startswith("--")):
                 assert option in known, f"{page.name}: {' '.join(words)}: no option {option}"
     assert len(seen) >= 12
+
+
+def test_names_and_paths_in_the_text_exist() -> None:
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        for name in re.findall(r"`(gaq\.[\w.]+\w)(?:\([^`]*)?`", text):
+            pkgutil.resolve_name(name)
+        for path in re.findall(r"`((?:src|tests|docs|models|configs|examples|benchmarks|csrc)/[\w./*-]+)`", text):
+            assert list(ROOT.glob(path)), f"{page.name}: {path}"
 
 
 def test_python_reference_has_every_public_name() -> None:

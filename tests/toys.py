@@ -97,9 +97,10 @@ class Curl(Springs):
 
     def predict(self, graph: Graph, stress: bool = False) -> Prediction:
         prediction = super().predict(graph, stress)
-        sums = torch.zeros(graph.structures, 3, dtype=torch.float64).index_add(0, graph.batch, graph.positions)
+        sums = np.zeros((graph.structures, 3))
+        np.add.at(sums, graph.batch, graph.positions)
         x = graph.positions - (sums / graph.atoms_per_structure()[:, None])[graph.batch]
-        swirl = self.curl * torch.stack([-x[:, 1], x[:, 0], torch.zeros(len(x), dtype=torch.float64)], -1)
+        swirl = self.curl * np.stack([-x[:, 1], x[:, 0], np.zeros(len(x))], -1)
         return Prediction(prediction.energy, prediction.forces + swirl, prediction.atom_energies)
 
 

@@ -1,7 +1,7 @@
 """What a backend is: it makes a `Potential` of a stored model, or says why it cannot. Fast or absent, never different."""
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from gaq.graph import Graph, Potential
 from gaq.stored import StoredModel
@@ -13,6 +13,11 @@ class Computed(Potential, Protocol):
     @property
     def stored(self) -> StoredModel:
         """What it computes."""
+        ...
+
+    @property
+    def engine(self) -> Any | None:
+        """What takes steps of dynamics by itself (`gaq.backends.native.engine.NativeEngine`), or None."""
         ...
 
     def saturation(self, graphs: Iterable[Graph]) -> list[tuple[str, float]]:

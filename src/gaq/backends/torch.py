@@ -63,6 +63,11 @@ class TorchPotential:
         """How near training saw two atoms, Å; see `gaq.graph.Potential`."""
         return self.stored.nearest
 
+    @property
+    def engine(self) -> None:
+        """None: steps of dynamics are taken in Python."""
+        return None
+
     def graph(self, structure: Structure) -> Graph:
         """Return the graph of a structure at the model's cutoff."""
         return build_graph(structure, self.cutoff)

@@ -26,7 +26,7 @@ from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import gaq.cli
-import gaq.dynamics.drivers
+import gaq.dynamics.driver
 from gaq.data import load_frames, write_frames
 from gaq.data.structures import structure_from
 from gaq.forcefield import load

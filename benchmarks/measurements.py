@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from gaq.backends.choice import on_backend
 
 import gaq
 from benchmarks.coders import CODERS
 from gaq.assess.audit import Plan, derivatives, simulation_figures
-from gaq.backends.choice import on_backend
 from gaq.data import Frames
-from gaq.dynamics.native import simulate_replicas
+from gaq.dynamics.replicas import simulate_replicas
 from gaq.forcefield import ForceField, load
 from gaq.graph import Graph, Prediction, Predictor
 from gaq.metrics.accuracy import accuracy

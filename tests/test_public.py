@@ -30,7 +30,7 @@ def state():
     return (torch.get_default_dtype(), torch.get_num_threads(), dict(os.environ), torch.initial_seed(),
             torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled(), numpy.geterr(), os.getcwd())
 before = state()
-import gaq, gaq.adapters.ase, gaq.dynamics.drivers, gaq.assess.evaluate, gaq.report.page
+import gaq, gaq.adapters.ase, gaq.simulation, gaq.assess.evaluate, gaq.report.page
 assert state() == before
 assert "matplotlib.pyplot" not in sys.modules
 """

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from gaq.metrics.equivariance import local_equivariance_error
     from gaq.models import load_recipe
     from gaq.recipe import Recipe, Rule, save_recipe
+    from gaq.relaxation import relax
+    from gaq.simulation import run_md
     from gaq.structure import Structure
     from gaq.training.config import Optimization, TrainConfig, load_config
     from gaq.training.fit import quantize, train
@@ -32,12 +34,14 @@ _HOMES = {
     "gaq.errors": ("GaqError",), "gaq.forcefield": ("ForceField", "load"),
     "gaq.graph": ("Graph", "Potential", "Prediction"),
     "gaq.metrics.equivariance": ("local_equivariance_error",), "gaq.models": ("load_recipe",),
-    "gaq.recipe": ("Recipe", "Rule", "save_recipe"), "gaq.structure": ("Structure",),
+    "gaq.recipe": ("Recipe", "Rule", "save_recipe"), "gaq.relaxation": ("relax",), "gaq.simulation": ("run_md",),
+    "gaq.structure": ("Structure",),
     "gaq.training.config": ("Optimization", "TrainConfig", "load_config"), "gaq.training.fit": ("quantize", "train")}
 
 __all__ = ["Budget", "ForceField", "Frames", "GaqError", "Graph", "KeyMap", "Optimization", "Potential", "Prediction",
            "Recipe", "Rule", "Structure", "TrainConfig", "allocate", "audit", "compare", "evaluate", "load", "load_config",
-           "load_frames", "load_recipe", "local_equivariance_error", "quantize", "save_recipe", "sensitivity", "train"]
+           "load_frames", "load_recipe", "local_equivariance_error", "quantize", "relax", "run_md", "save_recipe",
+           "sensitivity", "train"]
 
 
 def __getattr__(name: str) -> Any:

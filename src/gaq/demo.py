@@ -13,11 +13,11 @@ from gaq.assess.evaluate import evaluate
 from gaq.data import Frames, write_frames
 from gaq.data.label import label
 from gaq.data.structures import structure_from
-from gaq.dynamics.drivers import run_md
 from gaq.files import write_atomically
 from gaq.forcefield import ForceField, load
 from gaq.models import USUAL, model_kind
 from gaq.report.page import write_page
+from gaq.simulation import run_md
 from gaq.structure import Structure
 from gaq.training import DataConfig, Optimization, TrainConfig, quantize, train
 from gaq.training.checkpoint import Progress
@@ -135,7 +135,7 @@ def _nve(name: str, model: ForceField, start: Structure, out: Path, steps: int, 
     path.unlink(missing_ok=True)  # of an earlier demo in this folder
     with stage(f"NVE with {name}, {steps * 0.5e-3:g} ps") as advance:
         result = run_md(model, start, ensemble="nve", temperature_K=300.0, timestep_fs=0.5, steps=steps, every=10,
-                        out=path, seed=SEED, progress=lambda state: advance(state.step, steps))
+                        out=path, seed=SEED, progress=advance)
     return result.to_results(name, model.recipe.name)
 
 

@@ -229,6 +229,28 @@ def volumes(graph: Graph) -> NDArray[np.float64]:
     return found
 
 
+def summed(graph: Graph, atom_energies: NDArray[np.float64], forces: NDArray[np.float64],
+           virials: NDArray[np.float64] | None = None) -> Prediction:
+    """Return the prediction that energies, forces and, for stress, virials of atoms make: E = Σ_i E_i, σ = Σ_i W_i / V.
+
+    Args:
+        graph: whose atoms they are.
+        atom_energies: eV, shape (N,).
+        forces: eV/Å, shape (N, 3).
+        virials: eV, shape (N, 3, 3).
+
+    Raises:
+        StructureError: virials without a volume.
+    """
+    energy, stress, batch = np.zeros(graph.structures), None, np.asarray(graph.batch)
+    np.add.at(energy, batch, atom_energies)
+    if virials is not None:
+        total = np.zeros((graph.structures, 3, 3))
+        np.add.at(total, batch, virials)
+        stress = 0.5 * (total + total.mT) / volumes(graph)[:, None, None]
+    return Prediction(energy, forces, atom_energies, stress)
+
+
 def check_finite(prediction: Prediction) -> Prediction:
     """Return a prediction whose energies, forces and stress are all finite.
 

@@ -27,8 +27,8 @@ def test_energy_and_forces_are_the_predictors():
     prediction = toy(toy.graph(molecule()))
     assert atoms.get_potential_energy() == prediction.energy.item()
     assert atoms.get_potential_energy(force_consistent=True) == prediction.energy.item()
-    np.testing.assert_array_equal(atoms.get_forces(), prediction.forces.numpy())
-    np.testing.assert_array_equal(atoms.get_potential_energies(), prediction.atom_energies.numpy())
+    np.testing.assert_array_equal(atoms.get_forces(), prediction.forces)
+    np.testing.assert_array_equal(atoms.get_potential_energies(), prediction.atom_energies)
     assert atoms.get_potential_energies().sum() == pytest.approx(atoms.get_potential_energy())
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ase.calculators.emt import EMT
+from gaq.backends.choice import on_backend
 from tiny import cluster, crystal, forcefield
 from toys import Broken, Curl, LennardJones, Springs, molecule
 
@@ -26,7 +27,6 @@ from gaq.assess.audit import (
     derivatives,
     usual_plan,
 )
-from gaq.backends.choice import on_backend
 from gaq.data import Frames
 from gaq.errors import ConfigError, DataError, GaqError
 from gaq.graph import build_graph

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from invocation import invoke, one_error
 
-from gaq.dynamics import drivers
+from gaq.dynamics import driver
 
 
 @pytest.mark.parametrize("ensemble", ["nve", "nvt"])
@@ -26,14 +26,14 @@ def test_a_run_is_written_and_goes_on(model, frames, tmp_path, ensemble):
 
 
 def test_ctrl_c_says_how_to_go_on(model, frames, tmp_path, monkeypatch):
-    record, out = drivers._Run._record, tmp_path / "t.extxyz"
+    record, out = driver._Run._record, tmp_path / "t.extxyz"
 
     def pressed(run):
         record(run)
-        if run.step == 2:
+        if run.state.step == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(drivers._Run, "_record", pressed)
+    monkeypatch.setattr(driver._Run, "_record", pressed)
     line = one_error(invoke("md", model, frames, "--steps", 50, "--every", 1, "--timestep", 0.1, "--out", out), 130)
     assert "step 2 of 50" in line
     assert "--resume" in line
@@ -42,7 +42,7 @@ def test_ctrl_c_says_how_to_go_on(model, frames, tmp_path, monkeypatch):
 def test_wrong_arguments(model, frames, tmp_path):
     md = ("md", model, frames, "--out", tmp_path / "t.extxyz")
     assert "did you mean 'nve'" in one_error(invoke(*md, "--ensemble", "nvee"), 2)
-    assert "timestep_fs" in one_error(invoke(*md, "--timestep", -1))
+    assert "--timestep must be" in one_error(invoke(*md, "--timestep", -1))
     assert "ethanol" in one_error(invoke("md", model, "ethanoll", *md[3:]))
     assert "does not know Cl" in one_error(invoke("md", model, "CH3Cl", *md[3:]))
     (tmp_path / "nan.xyz").write_text("2\n\nH 0 0 0\nH 0 0 nan\n")
@@ -61,3 +61,26 @@ def test_a_start_outside_of_the_training_data_is_told_and_counted(model, frames,
     assert run.exit_code == 0, run.output
     assert run.stderr.count("warning: the structure is outside of the model's training data") == 1
     assert "outside of the training data: 3 of" in run.stdout or "outside of the training data: 4 of" in run.stdout
+
+
+def test_a_structure_is_relaxed_and_what_is_not_converged_fails(model, frames, tmp_path):
+    out = tmp_path / "r.extxyz"
+    relax = ("relax", model, frames, "--out", out)
+    done = invoke(*relax, "--fmax", 5, "--steps", 300)
+    assert done.exit_code == 0, done.output
+    assert "largest force" in done.stdout
+    assert np.isfinite(ase.io.read(out).positions).all()
+    assert "--overwrite" in one_error(invoke(*relax))
+    line = one_error(invoke(*relax, "--overwrite", "--fmax", 1e-9, "--steps", 2))
+    assert "not converged" in line
+    assert "--steps" in line
+    assert "did you mean 'fire'" in one_error(invoke(*relax, "--overwrite", "--optimizer", "fir"), 2)
+    assert "--fmax must be" in one_error(invoke(*relax, "--overwrite", "--fmax", 0))
+    assert "unless the cell relaxes (--cell)" in one_error(invoke(*relax, "--overwrite", "--pressure", 1))
+    assert "periodicity in all three directions" in one_error(invoke(*relax, "--overwrite", "--cell"))
+
+
+def test_npt_needs_a_cell(model, frames, tmp_path):
+    line = one_error(invoke("md", model, frames, "--ensemble", "npt", "--out", tmp_path / "t.extxyz"))
+    assert "periodicity in all three directions" in line
+    assert not (tmp_path / "t.extxyz").exists()

@@ -7,17 +7,15 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian
-from tiny import cluster, crystal, float_model
+from tiny import cluster, crystal, deployed, float_model
 from toys import LennardJones, Springs, molecule
 
 from gaq.adapters.ase import GaqCalculator
 from gaq.atoms import atoms_of, structure_of
 from gaq.data import KeyMap, load_frames, write_frames
 from gaq.data.structures import structure_from
-from gaq.dynamics.drivers import run_md
 from gaq.errors import DataError, StructureError
-from gaq.forcefield import ForceField
-from gaq.models.transformer.recipes import RECIPES
+from gaq.simulation import run_md
 from gaq.structure import Structure
 
 SHORT = {"steps": 12, "every": 4, "timestep_fs": 0.25}
@@ -30,7 +28,7 @@ def soft():
     """A tiny model whose forces are weak enough for a simulation of any structure, for a while."""
     model = copy.deepcopy(float_model("l1"))
     model.energy_scale.mul_(0.1)
-    return ForceField(model, RECIPES["fp32"])
+    return deployed(model)
 
 
 def mask(count: int, *fixed: int) -> np.ndarray:
@@ -45,7 +43,7 @@ def mask(count: int, *fixed: int) -> np.ndarray:
 def test_fixed_atoms_stay_to_the_last_bit_and_the_others_move(soft, backend, ensemble, start, tmp_path):
     fixed = replace(start, fixed=mask(len(start), 0, 1) if len(start) > 2 else mask(len(start), 1))
     out = tmp_path / "a.extxyz"
-    result = run_md(soft, fixed, backend=backend, ensemble=ensemble, temperature_K=100.0, out=out, **SHORT)
+    result = run_md(soft.on(backend), fixed, ensemble=ensemble, temperature_K=100.0, out=out, **SHORT)
     np.testing.assert_array_equal(result.final.positions[fixed.fixed], fixed.positions[fixed.fixed])
     moved = np.abs(result.final.positions - fixed.positions)[~fixed.fixed]
     assert moved.max(1).min() > 1e-4
@@ -58,7 +56,7 @@ def test_fixed_atoms_stay_to_the_last_bit_and_the_others_move(soft, backend, ens
 @pytest.mark.filterwarnings("ignore::gaq.dynamics.extrapolation.ExtrapolationWarning")
 def test_the_engine_moves_as_ase_does_around_fixed_atoms(soft):
     start = replace(cluster(8, seed=2), fixed=mask(8, 0, 3), masses=np.linspace(2.0, 9.0, 8))
-    inside, through = (run_md(soft, start, backend=backend, temperature_K=100.0, **SHORT) for backend in BACKENDS)
+    inside, through = (run_md(soft.on(backend), start, temperature_K=100.0, **SHORT) for backend in BACKENDS)
     np.testing.assert_allclose(inside.final.positions, through.final.positions, atol=1e-5)
     np.testing.assert_allclose(inside.temperature, through.temperature, rtol=1e-3)
 
@@ -80,12 +78,12 @@ def test_given_momenta_are_the_start_unless_a_temperature_is_asked_for(soft, bac
     drifting = replace(start, momenta=0.05 * masses[:, None] * np.array([0.0, 0, 1.0]))
     write_frames(tmp_path / "given.extxyz", [drifting])
     read = structure_from(tmp_path / "given.extxyz")
-    run_md(soft, read, backend=backend, out=tmp_path / "a.extxyz", **SHORT)
+    run_md(soft.on(backend), read, out=tmp_path / "a.extxyz", **SHORT)
     first, *_, last = load_frames(tmp_path / "a.extxyz", UNLABELLED)
     np.testing.assert_array_equal(first.momenta, drifting.momenta)
     total = 0.05 * masses.sum()
     np.testing.assert_allclose(last.momenta.sum(0), [0.0, 0.0, total], atol=1e-4 * total)  # the whole goes on drifting
-    other = run_md(soft, read, backend=backend, temperature_K=100.0, **SHORT)
+    other = run_md(soft.on(backend), read, temperature_K=100.0, **SHORT)
     assert np.abs(other.final.momenta.sum(0)).max() < 1e-3 * total
 
 
@@ -115,8 +113,8 @@ def test_heavy_atoms_move_slowly_and_conserve_energy(soft, backend, tmp_path):
     heavy = replace(start, masses=4.0 * atoms_of(start).get_masses(), momenta=np.zeros((8, 3)))
     light = replace(heavy, masses=None)
     # Newton's equations are the same in units of time √m: half the step does with m what the whole step does with 4m.
-    slow = run_md(soft, heavy, backend=backend, steps=40, every=40, timestep_fs=0.5, out=tmp_path / "a.extxyz")
-    fast = run_md(soft, light, backend=backend, steps=40, every=40, timestep_fs=0.25)
+    slow = run_md(soft.on(backend), heavy, steps=40, every=40, timestep_fs=0.5, out=tmp_path / "a.extxyz")
+    fast = run_md(soft.on(backend), light, steps=40, every=40, timestep_fs=0.25)
     np.testing.assert_allclose(slow.final.positions, fast.final.positions, atol=1e-6)
     np.testing.assert_allclose(slow.total_energy, fast.total_energy, atol=1e-6)
     assert 1000 * abs(slow.total_energy[-1] - slow.total_energy[0]) / 8 < 2.0
@@ -169,9 +167,9 @@ def test_a_model_without_charges_refuses_them_on_every_path(soft, said, tmp_path
         soft.graph(ion)
     for backend in BACKENDS:
         with pytest.raises(StructureError, match=r"net charge|total spin"):
-            run_md(soft, ion, backend=backend, out=tmp_path / "a.extxyz", **SHORT)
+            run_md(soft.on(backend), ion, out=tmp_path / "a.extxyz", **SHORT)
         atoms = atoms_of(ion)
-        atoms.calc = soft.calculator(backend)
+        atoms.calc = soft.on(backend).calculator()
         with pytest.raises(StructureError, match=r"net charge|total spin"):
             atoms.get_potential_energy()
     assert not (tmp_path / "a.extxyz").exists()

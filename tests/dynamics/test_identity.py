@@ -1,24 +1,23 @@
 """A run is continued only by what it was made with, in one process at a time."""
 
+import copy
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.calculators.lj import LennardJones
-from tiny import forcefield, named
+from tiny import deployed, float_model, forcefield, named
 from toys import Springs, molecule
 
-from gaq.adapters.ase import GaqCalculator
-from gaq.dynamics.drivers import run_md
 from gaq.dynamics.identity import model_identity
 from gaq.errors import DataError, OutputError
 from gaq.files import locked
 from gaq.forcefield import load
+from gaq.simulation import run_md
 
-SHORT = {"steps": 4, "every": 2, "temperature_K": 20.0, "timestep_fs": 0.1, "backend": "torch"}
+SHORT = {"steps": 4, "every": 2, "temperature_K": 20.0, "timestep_fs": 0.1}
 
 
 def test_a_model_is_the_same_in_memory_and_from_a_file_whatever_is_said_of_it(tmp_path: Path) -> None:
@@ -28,7 +27,7 @@ def test_a_model_is_the_same_in_memory_and_from_a_file_whatever_is_said_of_it(tm
         again = load(tmp_path / "m.safetensors")
         again.provenance["audit"] = {"grade": "MD-grade"}
         again.save(tmp_path / "audited.safetensors")
-        others = [again, load(tmp_path / "audited.safetensors"), field.to(device="cpu")]
+        others = [again, load(tmp_path / "audited.safetensors"), field.on("torch", device="cpu")]
         assert {other.sha256 for other in others} == {field.sha256}
         assert re.fullmatch("[0-9a-f]{64}", field.sha256)
     assert forcefield("robust", "fp32").sha256 != forcefield("robust", "w4a8").sha256
@@ -38,7 +37,7 @@ def test_a_model_is_the_same_in_memory_and_from_a_file_whatever_is_said_of_it(tm
 def test_the_backend_is_no_part_of_it() -> None:
     pytest.importorskip("gaq.backends.native.library").library()
     field = forcefield("robust", "w4a8")
-    assert model_identity(field.calculator("torch")) == model_identity(field.calculator("engine")) == field.sha256
+    assert model_identity(field.on("torch").potential) == model_identity(field.on("engine").potential) == field.sha256
 
 
 def test_other_calculators_are_known_by_class_and_parameters() -> None:
@@ -46,7 +45,7 @@ def test_other_calculators_are_known_by_class_and_parameters() -> None:
     assert same[0] == same[1]
     assert same[0].startswith("ase.calculators.lj.LennardJones:")
     assert same[0] != model_identity(LennardJones(epsilon=0.02, sigma=3.0))
-    assert model_identity(GaqCalculator(Springs())) == "toys.Springs"
+    assert model_identity(Springs()) == "toys.Springs"
     odd = LennardJones()
     odd.parameters["x"], odd.parameters["y"] = object(), np.arange(3)
     assert not set(model_identity(odd)) & set(' "=\n')
@@ -74,9 +73,9 @@ def test_another_model_is_refused_however_close_its_energies(tmp_path: Path) -> 
     out, water = tmp_path / "a.xyz", named("H2O")
     first = forcefield("robust", "fp32")
     run_md(first, water, out=out, **SHORT)
-    near = replace(first.to(device="cpu"))
-    with_a_bit = next(near.model.parameters())
-    with_a_bit.view(-1)[0] += 1e-7
+    model = copy.deepcopy(float_model("robust"))
+    next(model.parameters()).data.view(-1)[0] += 1e-7
+    near = deployed(model)
     for other in (near, forcefield("robust", "w4a8")):
         with pytest.raises(DataError, match=f"model = {first.sha256}, not {other.sha256}"):
             run_md(other, water, out=out, resume=True, **{**SHORT, "steps": 8})

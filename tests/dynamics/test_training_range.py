@@ -1,5 +1,6 @@
 """A calculator tells once where a structure leaves the training data of its model, and counts; a minimizer survives it."""
 
+import copy
 import re
 import warnings
 from pathlib import Path
@@ -7,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from tiny import CLOSEST, at, cluster, dimers, float_model, forcefield
+from tiny import CLOSEST, at, cluster, deployed, dimers, float_model, forcefield
 from toys import Springs, molecule
 
 from gaq.adapters.ase import GaqCalculator
 from gaq.atoms import atoms_of
-from gaq.dynamics.drivers import run_md
 from gaq.errors import ExtrapolationWarning
-from gaq.forcefield import ForceField, load
-from gaq.models.transformer.recipes import RECIPES
+from gaq.forcefield import load
+from gaq.simulation import run_md
 
 FOLDER = Path(__file__).parents[2] / "models"
 
@@ -26,7 +26,7 @@ def near(distance: float) -> Atoms:
 
 @pytest.mark.parametrize("backend", ["torch", "engine"])
 def test_the_first_structure_is_told_and_all_are_counted(backend: str) -> None:
-    calculator = forcefield("robust", "fp32").calculator(backend)
+    calculator = forcefield("robust", "fp32").on(backend).calculator()
     for distance, expected in ((1.2, 0), (0.96, 0), (0.9, 1), (0.8, 2), (1.2, 2), (0.85, 3)):
         atoms = near(distance)
         atoms.calc = calculator
@@ -43,20 +43,21 @@ def test_the_first_structure_is_told_and_all_are_counted(backend: str) -> None:
 
 
 def test_a_pair_that_training_never_saw_is_told_wherever_it_is_in_reach() -> None:
-    field = ForceField(float_model("robust"), RECIPES["fp32"]).to()
-    field.model.closest[1, 3] = field.model.closest[3, 1] = field.cutoff
+    model = copy.deepcopy(float_model("robust"))
+    model.closest[1, 3] = model.closest[3, 1] = model.config.cutoff
+    field = deployed(model)
     atoms = near(3.0)
-    atoms.calc = field.calculator("torch")
+    atoms.calc = field.on("torch").calculator()
     with pytest.warns(ExtrapolationWarning, match="from 3.80 Å on"):
         atoms.get_forces()
     atoms = near(3.9)
-    atoms.calc = field.calculator("torch")
+    atoms.calc = field.on("torch").calculator()
     atoms.get_forces()
 
 
 def test_images_are_seen() -> None:
     atoms = Atoms("C", cell=np.diag([0.9, 9.0, 9.0]), pbc=True)
-    atoms.calc = forcefield("robust", "fp32").calculator("torch")
+    atoms.calc = forcefield("robust", "fp32").on("torch").calculator()
     with pytest.warns(ExtrapolationWarning, match="C-C"):
         atoms.get_forces()
 
@@ -70,7 +71,7 @@ def test_a_predictor_without_training_data_has_no_range() -> None:
 
 def test_codes_that_clip_much_are_told_once() -> None:
     field, drop = forcefield("robust", "w4a8"), cluster(12, seed=3, spacing=1.0)
-    calculator = field.calculator("engine")
+    calculator = field.on("engine").calculator()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         for _ in range(2):
@@ -102,7 +103,7 @@ def test_dynamics_counts_what_it_looked_at(backend: str) -> None:
     shortest = np.linalg.norm(drop.positions[:, None] - drop.positions, axis=-1)[np.triu_indices(6, 1)].min()
     squeezed = at(drop, 0.9 * CLOSEST / shortest * drop.positions)
     with pytest.warns(ExtrapolationWarning, match="outside of the model's training data"):
-        run = run_md(forcefield("robust", "fp32"), squeezed, steps=4, every=2, timestep_fs=0.1, backend=backend)
+        run = run_md(forcefield("robust", "fp32").on(backend), squeezed, steps=4, every=2, timestep_fs=0.1)
     assert run.extrapolation is not None
     assert run.extrapolation.beyond == run.extrapolation.structures >= 3
     assert all(0.5 < distance < 0.95 for distance in run.extrapolation.shortest.values())

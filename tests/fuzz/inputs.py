@@ -23,13 +23,13 @@ from gaq.atoms import atoms_of, structure_of
 from gaq.backends.native.potential import NativePotential
 from gaq.data import KeyMap, load_frames, write_frames
 from gaq.data.structures import structure_from
-from gaq.dynamics.drivers import run_md
 from gaq.errors import GaqError
 from gaq.graph import build_graph
 from gaq.models import load_recipe
 from gaq.models.transformer.schema import ROLES
 from gaq.neighbours import find_neighbours
 from gaq.report import comparison_table, read_results, write_page
+from gaq.simulation import run_md
 from gaq.structure import Structure
 from gaq.training.config import load_config
 from tests.tiny import forcefield

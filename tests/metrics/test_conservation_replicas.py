@@ -2,16 +2,15 @@
 
 import numpy as np
 import pytest
-import torch
 from ase import Atoms, units
 from ase.data import atomic_masses
 from ase.md.verlet import VelocityVerlet
 from tiny import crystal, forcefield
 from toys import Broken, Curl, LennardJones, Springs, molecule
 
-from gaq.dynamics.nve import SKIN, _Neighbours, simulate_replicas, thermal_velocities
+from gaq.dynamics.replicas import simulate_replicas
+from gaq.dynamics.velocities import thermal_velocities
 from gaq.errors import ConfigError, GaqError
-from gaq.graph import build_graph
 from gaq.metrics.conservation import replica_drift
 from gaq.structure import Structure
 
@@ -103,24 +102,6 @@ def test_velocities_are_thermal_and_leave_the_whole_at_rest():
     arms = molecule().positions - (masses * molecule().positions).sum(0) / masses.sum()
     assert np.abs((masses * np.cross(arms, v)).sum(0)).max() < 1e-12
     assert np.mean(kinetic) == pytest.approx(0.5 * (15 - 6) * units.kB * 300, rel=0.05)
-
-
-@pytest.mark.parametrize("structure", [molecule(), crystal()])
-def test_the_graph_has_the_edges_of_build_graph_at_every_step(structure):
-    cutoff, rng = 1.5, np.random.default_rng(0)
-    neighbours = _Neighbours(structure, cutoff, 2)
-    places = np.stack([structure.positions] * 2)
-    for _ in range(20):
-        places = places + 0.1 * SKIN * rng.normal(size=places.shape)
-        graph = neighbours.graph(torch.from_numpy(places.reshape(-1, 3)))
-        for k in range(2):
-            fresh = build_graph(Structure(structure.species, places[k], structure.cell, structure.pbc), cutoff)
-            mine = graph.batch[graph.centers] == k
-            shift = k * len(structure)
-            found = zip((graph.centers[mine] - shift).tolist(), (graph.neighbours[mine] - shift).tolist(),
-                        graph.shifts[mine].tolist(), strict=True)
-            expected = zip(fresh.centers.tolist(), fresh.neighbours.tolist(), fresh.shifts.tolist(), strict=True)
-            assert sorted(found) == sorted(expected)
 
 
 def test_crystals_run():

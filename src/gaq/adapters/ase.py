@@ -1,20 +1,18 @@
-"""A `ForceField` as a calculator of the Atomic Simulation Environment (ASE)."""
+"""A `Potential` as a calculator of the Atomic Simulation Environment (ASE)."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
-from numpy.typing import NDArray
 
 from gaq.atoms import charge_and_spin, geometry_of
 from gaq.dynamics.extrapolation import Extrapolation
+from gaq.dynamics.surface import PotentialSurface
 from gaq.errors import StructureError
-
-if TYPE_CHECKING:
-    from gaq.graph import Potential
+from gaq.graph import Potential
 
 
 class UndefinedStress(StructureError, PropertyNotImplementedError):
@@ -25,11 +23,14 @@ class GaqCalculator(Calculator):
     """Energies, forces and stress for `ase.Atoms`, in ASE's units: eV, eV/Å, eV/Å³.
 
     Stress is (1/V) dE/dε in Voigt order xx, yy, zz, yz, xz, xy, with ASE's sign (tension is positive), and exists only
-    with periodicity in all three directions. Energies, forces and stress of an unchanged structure are kept. The first
-    structure outside of the training data is told by an `ExtrapolationWarning`, and all are counted in `extrapolation`.
+    with periodicity in all three directions. Energies, forces and stress of an unchanged structure are kept, and while
+    atoms move a Verlet skin is: a step of dynamics finds no neighbours but when it is used up. Results for molecules of up
+    to 32 atoms depend on the positions alone, to the last bit; for larger and for periodic structures the last bits depend
+    on where the pairs were found. The first structure outside of the training data is told by an `ExtrapolationWarning`,
+    and all are counted in `extrapolation`.
 
     Args:
-        forcefield: the model that predicts, on either backend.
+        potential: what predicts, on any backend.
 
     Raises (from any property):
         StructureError: no atoms, coordinates that are not finite, atoms at one place, or a net charge.
@@ -40,21 +41,34 @@ class GaqCalculator(Calculator):
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012, as ASE declares it
 
-    def __init__(self, forcefield: "Potential") -> None:
+    def __init__(self, potential: Potential) -> None:
         super().__init__()
-        self.forcefield = forcefield
-        self.extrapolation = Extrapolation(forcefield)
+        self.use_cache = False  # of ASE, which would copy the atoms once more
+        self.potential = potential
+        self.extrapolation = Extrapolation(potential)
+        self._surface: PotentialSurface | None = None
+        self._kind: tuple[Any, ...] = ()  # species, periodicity, charge and spin that the surface is of
+        self._charged = (0.0, 0.0)  # charge and spin of the last calculation; ASE does not look at those in `atoms.info`
 
     @property
     def backend(self) -> str:
         """What computes: "engine" with its instruction set, or "torch"."""
-        return getattr(self.forcefield, "backend", "torch")
+        return self.potential.backend
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """Return what changed since the last calculation, for which there was no charge or spin; ASE does not look at those
-        in `atoms.info`."""
-        changes = super().check_state(atoms, tol)
-        return changes or (["initial_charges"] if any(charge_and_spin(atoms)) else [])
+        """Return what changed since the last calculation, of all that a result depends on, to the last bit."""
+        known = self.atoms
+        if known is None:
+            return list(all_changes)
+        changes = [name for name in ("positions", "numbers")
+                   if not np.array_equal(known.arrays[name], atoms.arrays[name])]
+        if not np.array_equal(known.cell.array, atoms.cell.array):
+            changes.append("cell")
+        if not np.array_equal(known.pbc, atoms.pbc):
+            changes.append("pbc")
+        if self._charged != charge_and_spin(atoms):
+            changes.append("initial_charges")
+        return changes
 
     def calculate(
         self,
@@ -63,17 +77,16 @@ class GaqCalculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Predict `properties` of `atoms`, and all others that come with them for free."""
-        super().calculate(atoms, properties, system_changes)
+        if atoms is not None:
+            self.atoms, self._charged = atoms.copy(), charge_and_spin(atoms)
         current = self.atoms
-        assert current is not None  # the base class has just set it
+        assert current is not None  # ASE hands atoms over, or did
         wants_stress = "stress" in properties
         if wants_stress and not current.pbc.all():
             raise UndefinedStress("stress needs periodicity in all three directions, and pbc is "
                                   f"{current.pbc.tolist()}; set atoms.pbc = True and a cell, or do not ask for stress")
-        graph = self.forcefield.graph(geometry_of(current))
-        prediction = self.forcefield.predict(graph, stress=wants_stress)
-        self.extrapolation.look(graph)
-        energy = prediction.energy.item()
+        prediction = self._surface_of(current)(current.positions, current.cell.array, wants_stress)
+        energy = float(prediction.energy[0])
         results: dict[str, Any] = {"energy": energy, "free_energy": energy, "forces": prediction.forces}
         if prediction.atom_energies is not None:
             results["energies"] = prediction.atom_energies
@@ -81,8 +94,10 @@ class GaqCalculator(Calculator):
             results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0])
         self.results = results  # a dictionary of their own: a copy of this calculator keeps those of its structure
 
-    def keep(self, atoms: Atoms, energy: float, forces: NDArray[np.float64]) -> None:
-        """Take results for `atoms` that came from elsewhere, so that they are not computed again."""
-        self.atoms = atoms.copy()
-        self.results = {"energy": energy, "free_energy": energy, "forces": forces.copy()}
-        self.extrapolation.look(self.forcefield.graph(geometry_of(atoms)))
+    def _surface_of(self, atoms: Atoms) -> PotentialSurface:
+        """Return the surface of the last structure, or that of another one."""
+        kind = (atoms.numbers.tobytes(), tuple(atoms.pbc.tolist()), self._charged)
+        if self._surface is None or kind != self._kind:
+            self._surface = PotentialSurface(self.potential, geometry_of(atoms), extrapolation=self.extrapolation)
+            self._kind = kind
+        return self._surface

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from gaq.data import Frames, check_frames
-from gaq.dynamics.native import simulate_replicas
-from gaq.dynamics.nve import Replicas
+from gaq.dynamics.replicas import Replicas, simulate_replicas
 from gaq.errors import ConfigError, DataError
 from gaq.graph import Predictor, build_graph
 from gaq.metrics.batches import Counted, Told, adding_up, untold

@@ -19,7 +19,7 @@ from gaq.compress.calibrate import calibration_batches
 from gaq.compress.probe import observe
 from gaq.compress.swap import network, prepare, stored
 from gaq.data import Frames, check_frames
-from gaq.dynamics.nve import simulate_replicas
+from gaq.dynamics.replicas import simulate_replicas
 from gaq.errors import ConfigError, DataError
 from gaq.forcefield import ForceField
 from gaq.graph import Graph, collate

@@ -93,6 +93,7 @@ for group, command, bare, example in (
                                            "--recipe w4a8 --budget-forces 10 --out mixed.json"),
     (app, simulation.md, True, "gaq md ethanol-w4a8.safetensors ethanol --ensemble nvt --temperature 300 "
                                "--steps 20000 --out trajectory.extxyz"),
+    (app, simulation.relax, True, "gaq relax ethanol-w4a8.safetensors ethanol --out relaxed.extxyz"),
     (app, benchmarking.bench, True, "gaq bench azobenzene-fp32.safetensors --backends torch-eager,engine "
                                     "--json bench.json --plot bench.svg"),
     (app, information.info, False, "gaq info ethanol-w4a8.safetensors"),

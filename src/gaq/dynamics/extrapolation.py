@@ -1,4 +1,4 @@
-"""What a calculator is asked beyond the training data of its force field: told once, and counted."""
+"""What a force field is asked beyond its training data: told once, and counted."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,60 +17,73 @@ MANY_CLIPPED = 0.05  # of the values of one quantizer; learned steps clip about 
 class Extrapolation:
     """Structures in which two atoms are nearer than training saw them, or the codes of a model clip much.
 
-    Nearer means nearer than `ForceField.nearest`, where the model begins to hold back. The first such structure is told by
+    Nearer means nearer than `Potential.nearest`, where the model begins to hold back. The first such structure is told by
     an `ExtrapolationWarning`, and the first one of which one quantizer clips more than 5 % of its values by another; codes
     are counted by the engine alone.
 
     Args:
-        forcefield: any predictor; one without `nearest` has no range to leave.
+        potential: any predictor; one without `nearest` has no range to leave.
 
     Attributes:
         structures, beyond: how many were looked at, and how many of them had atoms too near.
         shortest: the shortest of these distances for each pair of species, Å.
     """
 
-    def __init__(self, forcefield: Any) -> None:
+    def __init__(self, potential: Any) -> None:
         self.structures = self.beyond = 0
         self.shortest: dict[tuple[int, int], float] = {}
-        self._nearest: NDArray[np.float64] | None = getattr(forcefield, "nearest", None)
-        self._engine: Any = getattr(forcefield, "engine", None)
-        self._quantizers: Sequence[str] = getattr(forcefield, "quantizers", ())
-        self._counted = self._engine.saturation() if self._engine is not None and self._quantizers else None
+        self._nearest: NDArray[np.float64] | None = getattr(potential, "nearest", None)
+        self._engine: Any = getattr(potential, "engine", None)
+        self._quantizers: Sequence[str] = getattr(potential, "quantizers", ())
+        self._counted = self._first = self._engine.saturation() if self._engine is not None and self._quantizers else None
         self._told: set[str] = set()
+        self._pairs: _Pairs | None = None
 
-    def look(self, graph: Graph) -> None:
-        """Look at the distances of one structure, and at what its codes clipped if it was predicted just now."""
+    @property
+    def most_clipped(self) -> tuple[str, float] | None:
+        """The quantizer that clipped the largest share of its values since this was made, and that share; None without."""
+        if self._first is None:
+            return None
+        shares = _shares(self._engine.saturation(), self._first)
+        return self._quantizers[int(shares.argmax())], float(shares.max())
+
+    def look(self, graph: Graph, positions: NDArray[np.float64]) -> None:
+        """Look at the distances of one structure, and at what its codes clipped if it was predicted just now.
+
+        Args:
+            graph: its pairs; those beyond the cutoff do not matter.
+            positions: where its atoms are, Å.
+        """
         self.structures += 1
-        self._look_at_distances(graph)
+        self._look_at_distances(graph, positions)
         self._look_at_codes()
 
-    def _look_at_distances(self, graph: Graph) -> None:
+    def _look_at_distances(self, graph: Graph, positions: NDArray[np.float64]) -> None:
         if self._nearest is None or not len(graph.centers):
             return
-        i, j, x, species = (np.asarray(t) for t in (graph.centers, graph.neighbours, graph.positions, graph.species))
-        vectors = x[j] - x[i]
-        if np.asarray(graph.cell).any():
-            vectors += np.asarray(graph.shifts) @ np.asarray(graph.cell)[0]
-        squares = np.einsum("ea,ea->e", vectors, vectors)
-        limits = self._nearest[species[i], species[j]]
-        near = np.flatnonzero(squares < limits * limits)
-        if not len(near):
+        if self._pairs is None or not self._pairs.are_of(graph):
+            self._pairs = _Pairs(graph, self._nearest)
+        pairs = self._pairs
+        squares = pairs.squares(positions)
+        too_near = squares < pairs.limits
+        if not too_near.any():
             return
         self.beyond += 1
+        near = np.flatnonzero(too_near)
         for edge in near[np.argsort(-squares[near])]:  # the shortest last
-            first, second = sorted((int(species[i[edge]]), int(species[j[edge]])))
+            i, j = int(pairs.i[edge]), int(pairs.j[edge])
+            first, second = sorted((int(graph.species[i]), int(graph.species[j])))
             distance = float(np.sqrt(squares[edge]))
             self.shortest[first, second] = min(distance, self.shortest.get((first, second), np.inf))
         known = self._nearest[first, second]
-        self._tell("distances", f"atoms {i[edge]} and {j[edge]} ({named((first, second))}) are {distance:.2f} Å apart, and "
+        self._tell("distances", f"atoms {i} and {j} ({named((first, second))}) are {distance:.2f} Å apart, and "
                                 f"the model knows such pairs from {known:.2f} Å on; do not trust the forces")
 
     def _look_at_codes(self) -> None:
-        if self._engine is None or self._counted is None or "codes" in self._told:
+        if self._counted is None or "codes" in self._told:
             return
-        (clipped, seen), (clipped_before, seen_before) = self._engine.saturation(), self._counted
-        self._counted = clipped, seen
-        shares = (clipped - clipped_before) / np.maximum(seen - seen_before, 1)
+        before, self._counted = self._counted, self._engine.saturation()
+        shares = _shares(self._counted, before)
         worst = int(shares.argmax())
         if shares[worst] > MANY_CLIPPED:
             self._tell("codes", f"{self._quantizers[worst]} clips {100 * shares[worst]:.0f} % of its values, which are "
@@ -83,6 +96,35 @@ class Extrapolation:
                           stacklevel=5)
 
 
+class _Pairs:
+    """Each pair of a graph once, with the square of the distance that training saw."""
+
+    def __init__(self, graph: Graph, nearest: NDArray[np.float64]) -> None:
+        self._centers, self._cell = graph.centers, graph.cell
+        once = np.flatnonzero(graph.centers <= graph.neighbours)
+        self.i, self.j = graph.centers[once], graph.neighbours[once]
+        self.limits = nearest[graph.species[self.i], graph.species[self.j]] ** 2
+        self._offsets = None
+        if graph.cell.any():
+            self._offsets = np.einsum("ev,eva->ea", graph.shifts[once], graph.cell[graph.batch[self.i]])
+
+    def are_of(self, graph: Graph) -> bool:
+        """Return whether they are those of `graph`: the very arrays."""
+        return graph.centers is self._centers and graph.cell is self._cell
+
+    def squares(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return r_ij² in Å²."""
+        vectors = positions.take(self.j, 0) - positions.take(self.i, 0)
+        if self._offsets is not None:
+            vectors += self._offsets
+        return np.einsum("ea,ea->e", vectors, vectors)
+
+
 def named(pair: Sequence[int]) -> str:
     """Return e.g. `C-H` for atomic numbers."""
     return "-".join(chemical_symbols[z] for z in sorted(pair, reverse=True))
+
+
+def _shares(now: tuple[NDArray[np.uint64], ...], before: tuple[NDArray[np.uint64], ...]) -> NDArray[np.float64]:
+    clipped, seen = now[0] - before[0], now[1] - before[1]
+    return clipped / np.maximum(seen, 1)

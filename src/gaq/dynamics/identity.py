@@ -4,29 +4,27 @@ import hashlib
 import json
 from typing import Any
 
-from ase.calculators.calculator import Calculator
-
-from gaq.adapters.ase import GaqCalculator
+from gaq.dynamics.conditions import Conditions
 
 
-def run_identity(calculator: Calculator, *, ensemble: str, temperature_K: float, friction_per_ps: float,
-                 timestep_fs: float, seed: int) -> dict[str, str]:
+def run_identity(subject: object, conditions: Conditions, temperature_K: float) -> dict[str, str]:
     """Return the settings that every frame of a trajectory names, and without which it is not continued.
 
     The backend is none of them: engine and PyTorch compute the same model.
     """
-    numbers = {"temperature_K": temperature_K, "friction_per_ps": friction_per_ps, "timestep_fs": timestep_fs}
-    return {"model": model_identity(calculator), "ensemble": ensemble,
-            **{name: repr(float(number)) for name, number in numbers.items()}, "seed": str(int(seed))}
+    numbers = {"temperature_K": temperature_K, "friction_per_ps": conditions.friction_per_ps,
+               "timestep_fs": conditions.timestep_fs}
+    if conditions.flexible:
+        numbers["pressure_bar"] = conditions.pressure_bar
+    return {"model": model_identity(subject), "ensemble": conditions.ensemble,
+            **{name: repr(float(number)) for name, number in numbers.items()}, "seed": str(int(conditions.seed))}
 
 
-def model_identity(calculator: Calculator) -> str:
-    """Return the SHA-256 of a model of ours; of other calculators the class, and a digest of the parameters ASE knows."""
-    if not isinstance(calculator, GaqCalculator):
-        return _named(calculator, getattr(calculator, "parameters", {}))
-    field = getattr(calculator.forcefield, "forcefield", calculator.forcefield)  # what an engine computes
-    digest: str | None = getattr(field, "sha256", None)
-    return digest or _named(field, {})
+def model_identity(subject: object) -> str:
+    """Return the SHA-256 of a model of ours; of other potentials and calculators the class, and a digest of the parameters
+    that ASE knows."""
+    digest: str | None = getattr(subject, "sha256", None)
+    return digest or _named(subject, getattr(subject, "parameters", {}))
 
 
 def _named(thing: object, parameters: Any) -> str:

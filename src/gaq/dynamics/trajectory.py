@@ -2,7 +2,8 @@
 
 The file is extended XYZ, as ASE and most viewers read it. One frame is written by one system call, so a killed process
 leaves whole frames, or at worst a torn last one, which is cut off before a run goes on. Numbers are written so that
-they read back to the same float64. Momenta are in ASE's unit (amu eV)^½, as `ase.Atoms.get_momenta` gives them.
+they read back to the same float64. Momenta are in ASE's unit (amu eV)^½, as `ase.Atoms.get_momenta` gives them. At
+constant pressure each frame has its own cell, and what the barostat remembers.
 """
 
 import os
@@ -28,21 +29,28 @@ FIELD = re.compile(r'(\w+)=("[^"]*"|\S+)')
 
 @dataclass(frozen=True)
 class Sample:
-    """Energies in eV at one step."""
+    """Energies in eV at one step, and the volume in Å³.
+
+    What is conserved is the total energy; at constant pressure, that of the barostat is in it. The volume is 0 elsewhere.
+    """
 
     step: int
     potential: float
     kinetic: float
+    conserved: float
+    volume: float
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Full state at one step: Å, (amu eV)^½ and eV/Å, each of shape (atoms, 3)."""
+    """All that a run goes on from: Å, (amu eV)^½ and eV/Å, each of shape (atoms, 3), the cell, and a barostat's memory."""
 
     sample: Sample
     positions: NDArray[np.float64]
     momenta: NDArray[np.float64]
     forces: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    barostat: NDArray[np.float64] | None = None
 
 
 class Trajectory:
@@ -53,6 +61,7 @@ class Trajectory:
         structure: species and cell of every frame.
         settings: what must not change between runs (`ensemble=nve`, `seed=0`); kept in every frame.
         resume: go on after the last whole frame of `path`, or start where there is none.
+        flexible: whether the cell changes, so that each frame has its own.
 
     Attributes:
         samples: energies of the frames found on disk.
@@ -63,18 +72,20 @@ class Trajectory:
         DataError: the file is no trajectory of these atoms and settings, or of a version that did not keep them.
     """
 
-    def __init__(self, path: str | Path, structure: Structure, settings: Mapping[str, str], resume: bool) -> None:
+    def __init__(self, path: str | Path, structure: Structure, settings: Mapping[str, str], resume: bool,
+                 flexible: bool = False) -> None:
         self.path = Path(path)
         self.settings = dict(settings)
         self.symbols = [chemical_symbols[number] for number in structure.species]
-        self.header = _header(structure)
+        self.flexible = flexible
+        self.lattice, self.columns = _lattice(structure), _columns(structure)
         self.tails = _tails(structure)
         self.samples: list[Sample] = []
         self.last: Frame | None = None
         self._target = destination(self.path)
         if self._target.exists() and not resume:
             raise OutputError(f"{self.path} exists already, and a trajectory is never overwritten; go on from it with "
-                              "--resume (resume=True), or choose another path")
+                              "resume=True, or choose another path")
         with ExitStack() as closing:
             closing.enter_context(locked(self._target))
             try:
@@ -116,7 +127,7 @@ class Trajectory:
             os.lseek(self._handle, self._size, os.SEEK_SET)
             if not isinstance(error, OSError):
                 raise
-            kept = f"its frames before step {frame.sample.step} are whole: then go on with --resume"
+            kept = f"its frames before step {frame.sample.step} are whole: then go on with resume=True"
             raise OutputError(f"{output_error(self.path, error)}; {kept}") from error
         self._size += len(content)
 
@@ -124,7 +135,11 @@ class Trajectory:
         sample = frame.sample
         values = {"energy": repr(sample.potential), "kinetic_energy": repr(sample.kinetic), "step": str(sample.step),
                   **self.settings}
-        comment = " ".join([self.header, *(f"{name}={value}" for name, value in values.items())])
+        if frame.barostat is not None:
+            values["conserved_energy"] = repr(sample.conserved)
+            values["barostat"] = _quoted(frame.barostat)
+        lattice = f"Lattice={_quoted(frame.cell)} " if self.flexible else self.lattice
+        comment = " ".join([lattice + self.columns, *(f"{name}={value}" for name, value in values.items())])
         rows = np.hstack([frame.positions, frame.momenta, frame.forces]).tolist()
         lines = [f"{symbol} {' '.join(map(repr, row))}{tail}"
                  for symbol, row, tail in zip(self.symbols, rows, self.tails, strict=True)]
@@ -159,18 +174,26 @@ class Trajectory:
         fields = dict(FIELD.findall(comment))
         try:
             atoms = int(count)
-            sample = Sample(int(fields["step"]), float(fields["energy"]), float(fields["kinetic_energy"]))
+            sample = self._sample(fields)
         except (KeyError, ValueError):
             raise self._foreign(f"its frame {len(self.samples)} has no step and energies") from None
         if atoms != len(self.symbols) or [row.split()[:1] for row in rows] != [[s.encode()] for s in self.symbols]:
             raise self._foreign("it has other atoms, or in another order")
-        if not comment.startswith(self.header):
+        free = self.flexible and self.samples  # the first frame has the cell of the structure
+        lattice = comment[:comment.index("Properties=")] if free and "Properties=" in comment else self.lattice
+        if not comment.startswith(lattice + self.columns):
             raise self._foreign("it has another cell, or masses or fixed atoms that the structure has not")
         if [row.split()[10:] for row in rows] != [tail.encode().split() for tail in self.tails]:
             raise self._foreign("it has other masses or fixed atoms")
         self._compare(fields)
         self.samples.append(sample)
         return source.tell()
+
+    def _sample(self, fields: Mapping[str, str]) -> Sample:
+        potential, kinetic = float(fields["energy"]), float(fields["kinetic_energy"])
+        conserved = float(fields.get("conserved_energy", potential + kinetic))
+        volume = float(abs(np.linalg.det(_cell(fields)))) if self.flexible else 0.0
+        return Sample(int(fields["step"]), potential, kinetic, conserved, volume)
 
     def _compare(self, fields: Mapping[str, str]) -> None:
         """Refuse a frame that was made with other settings, or does not say with which.
@@ -190,20 +213,24 @@ class Trajectory:
 
     def _frame(self, content: bytes, sample: Sample) -> Frame | None:
         """Parse one frame; None where its rows are damaged."""
-        rows = [line.split()[1:10] for line in content.decode(errors="replace").splitlines()[2:]]
+        _, comment, *lines = content.decode(errors="replace").splitlines()
+        fields = dict(FIELD.findall(comment))
+        rows = [line.split()[1:10] for line in lines]
         try:
             values = np.array(rows, dtype=np.float64)
-        except ValueError:
+            cell, barostat = _cell(fields), _numbers(fields["barostat"]) if self.flexible else None
+        except (KeyError, ValueError):
             return None
         if values.shape != (len(self.symbols), 9) or not np.isfinite(values).all():
             return None
-        return Frame(sample, *(values[:, k:k + 3].copy() for k in (0, 3, 6)))
+        positions, momenta, forces = (values[:, k:k + 3].copy() for k in (0, 3, 6))
+        return Frame(sample, positions, momenta, forces, cell, barostat)
 
     def _torn_first_frame(self) -> bool:
         """A file cut within its first frame begins like one."""
         with open(self._target, "rb") as source:
             content = source.read()
-        begin = f"{len(self.symbols)}\n{self.header}".encode()
+        begin = f"{len(self.symbols)}\n{self.lattice}{self.columns}".encode()
         return content.startswith(begin) or begin.startswith(content)
 
     def _foreign(self, reason: str) -> DataError:
@@ -211,13 +238,29 @@ class Trajectory:
                          "with, or choose another path for a new run")
 
 
-def _header(structure: Structure) -> str:
+def _lattice(structure: Structure) -> str:
     assert structure.cell is not None  # filled by Structure.__post_init__
+    return f"Lattice={_quoted(structure.cell)} " if any(structure.pbc) else ""
+
+
+def _columns(structure: Structure) -> str:
     pbc = " ".join("T" if periodic else "F" for periodic in structure.pbc)
-    lattice = f'Lattice="{" ".join(map(repr, structure.cell.ravel().tolist()))}" ' if any(structure.pbc) else ""
     columns = COLUMNS + (":masses:R:1" if structure.masses is not None else "")
     columns += ":move_mask:L:1" if structure.fixed is not None else ""
-    return f'{lattice}Properties={columns} pbc="{pbc}"'
+    return f'Properties={columns} pbc="{pbc}"'
+
+
+def _quoted(values: NDArray[np.float64]) -> str:
+    return f'"{" ".join(map(repr, values.ravel().tolist()))}"'
+
+
+def _numbers(field: str) -> NDArray[np.float64]:
+    return np.array(field.strip('"').split(), dtype=np.float64)
+
+
+def _cell(fields: Mapping[str, str]) -> NDArray[np.float64]:
+    """Return the lattice vectors of a frame, Å, shape (3, 3); zero where it has none."""
+    return _numbers(fields["Lattice"]).reshape(3, 3) if "Lattice" in fields else np.zeros((3, 3))
 
 
 def _tails(structure: Structure) -> list[str]:

@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from tiny import forcefield
@@ -9,8 +10,12 @@ from tiny import forcefield
 from gaq.backends.native.engine import NativeEngine
 from gaq.backends.native.errors import NoSuchInstructionSet
 from gaq.backends.native.potential import NativePotential
+from gaq.dynamics.state import Bath
+from gaq.dynamics.steppers import EngineStepper
+from gaq.dynamics.surface import PotentialSurface
 from gaq.forcefield import ForceField
 from gaq.graph import Prediction
+from gaq.structure import Structure
 
 SETS = ("scalar", "avx2", "avx512")
 LOWERED = ("fp32", "w4", "w4a16", "w4a8", "w8a8")  # the recipes that the engine computes
@@ -27,6 +32,11 @@ def on_engine(field: ForceField, isa: str | None = None, threads: int = 1) -> Na
         return NativePotential(field.stored, threads=threads, isa=isa)
     except NoSuchInstructionSet as missing:
         pytest.skip(str(missing))
+
+
+def stepper(field: NativePotential, structure: Structure, masses: np.ndarray, bath: Bath) -> EngineStepper:
+    """The engine's own loop."""
+    return EngineStepper(PotentialSurface(field, structure), masses, bath)
 
 
 def engine_of(field: NativePotential) -> NativeEngine:

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from engines import SETS, on_engine
+from engines import SETS, on_engine, stepper
 from tiny import calibration, cluster, copied, deployed, float_model, forcefield
 
 from gaq.backends.native.errors import EngineError
 from gaq.backends.native.potential import NativePotential
 from gaq.compress.swap import prepare
-from gaq.dynamics.native import Bath, NativeDynamics
+from gaq.dynamics.state import Bath
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField
 from gaq.graph import Graph
@@ -89,5 +89,5 @@ def test_sums_are_checked_not_atoms_alone(isa: str) -> None:
     with pytest.raises(GaqError, match=r"energy|range"):
         on_engine(field, isa).predict(field.graph(structure))
     with pytest.raises(GaqError, match=r"energy|range"):
-        NativeDynamics(on_engine(field, isa), structure, np.ones(8), Bath(0.01)).start(
+        stepper(on_engine(field, isa), structure, np.ones(8), Bath(0.01)).start(
             structure.positions, np.zeros((8, 3)))

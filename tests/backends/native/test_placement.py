@@ -9,7 +9,7 @@ from engines import LOWERED, SETS, native
 from tiny import CUTOFF, MODELS, cluster, crystal, named, said
 
 from gaq.backends.native.potential import NativePotential
-from gaq.dynamics.native import SKIN
+from gaq.dynamics.skin import SKIN
 from gaq.graph import Graph, Prediction, build_graph, collate
 from gaq.structure import Structure
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from ase.units import fs
+from engines import stepper
 from tiny import cluster, crystal, forcefield, said
 
 from gaq.adapters.ase import GaqCalculator
@@ -22,7 +23,8 @@ from gaq.atoms import atoms_of
 from gaq.backends.native.errors import BUSY, EngineError
 from gaq.backends.native.library import library
 from gaq.backends.native.potential import NativePotential
-from gaq.dynamics.native import Bath, NativeDynamics, State
+from gaq.dynamics.state import Bath, State
+from gaq.dynamics.steppers import EngineStepper
 from gaq.forcefield import ForceField
 from gaq.graph import Prediction
 from gaq.structure import Structure
@@ -41,8 +43,8 @@ def same(first: Prediction, second: Prediction) -> bool:
     return torch.equal(first.energy, second.energy) and torch.equal(first.forces, second.forces)
 
 
-def dynamics(field: NativePotential, structure: Structure) -> tuple[NativeDynamics, State]:
-    run = NativeDynamics(field, structure, np.full(len(structure), 12.0), Bath(0.2 * fs, 0.1, 0.02, seed=3))
+def dynamics(field: NativePotential, structure: Structure) -> tuple[EngineStepper, State]:
+    run = stepper(field, structure, np.full(len(structure), 12.0), Bath(0.2 * fs, 0.1, 0.02, seed=3))
     return run, run.start(structure.positions, np.zeros((len(structure), 3)))
 
 

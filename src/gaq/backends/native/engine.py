@@ -2,7 +2,7 @@
 
 import ctypes
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,18 @@ from gaq.errors import StructureError
 from gaq.graph import Graph
 from gaq.threads import MOST_THREADS, Lock
 
-if TYPE_CHECKING:
-    from gaq.dynamics.native import State
-
 MESSAGE = 512  # bytes of a reason
 ISA = "GAQ_ISA"  # environment variable that forces an instruction set
+
+
+class Moving(Protocol):
+    """What `NativeEngine.advance` changes in place: the arrays of a simulation, of N atoms in R structures."""
+
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    potential: NDArray[np.float64]
+    kinetic: NDArray[np.float64]
 
 
 class NativeEngine:
@@ -121,7 +128,7 @@ class NativeEngine:
             return self._energies.values.copy(), self._forces.values.copy(), virials
 
     def advance(self, bath: Dynamics, steps: int, masses: NDArray[np.float64], batch: NDArray[np.int32], structures: int,
-                reference: NDArray[np.float64], state: "State") -> None:
+                reference: NDArray[np.float64], state: Moving) -> None:
         """Go on for up to `steps` steps of molecular dynamics; `gaq_engine_run` of the header."""
         shape = (self.atoms, 3)
         if any(a.shape != shape or a.dtype != np.float64 or not a.flags.c_contiguous for a in (

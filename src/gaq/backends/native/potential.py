@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaq.backends.native.engine import NativeEngine
-from gaq.graph import Graph, Prediction, build_graph, check_finite, check_graph, volumes
+from gaq.graph import Graph, Prediction, build_graph, check_finite, check_graph, summed, volumes
 from gaq.lowering.blob import Blob, NotLowered
 from gaq.models import emitter_of
 from gaq.stored import StoredModel
@@ -74,18 +74,12 @@ class NativePotential:
             GaqError: the model itself gives a result that is not finite.
         """
         check_graph(graph, self.species)
-        room = volumes(graph) if stress else None
+        if stress:
+            volumes(graph)
         with self.engine.lock:
             self.engine.set_graph(graph)
             atoms, forces, virials = self.engine.compute(np.asarray(graph.positions), virial=stress)
-        batch = np.asarray(graph.batch)
-        energy, tensor = np.zeros(graph.structures), None
-        np.add.at(energy, batch, atoms)
-        if virials is not None and room is not None:
-            total = np.zeros((graph.structures, 3, 3))
-            np.add.at(total, batch, virials)
-            tensor = 0.5 * (total + total.mT) / room[:, None, None]
-        return check_finite(Prediction(energy, forces, atoms, tensor))
+        return check_finite(summed(graph, atoms, forces, virials))
 
     __call__ = predict
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,9 +17,10 @@ from toys import Broken, LennardJones, Springs, molecule
 
 from gaq.adapters.ase import GaqCalculator
 from gaq.atoms import atoms_of
-from gaq.dynamics.drivers import UnstableTrajectory, run_md
+from gaq.dynamics.state import UnstableTrajectory
 from gaq.errors import ConfigError, DataError, Interrupted, OutputError, SpeciesError, StructureError
 from gaq.graph import Prediction
+from gaq.simulation import run_md
 from gaq.structure import Structure
 
 FAST = {"steps": 30, "every": 5, "temperature_K": 200.0}
@@ -140,7 +142,7 @@ def test_zeros_after_a_power_failure_are_cut_off(tmp_path):
 def test_a_killed_process_loses_no_whole_frame(tmp_path):
     out, tests = tmp_path / "a.xyz", Path(__file__).parents[1]
     script = (f"import sys; sys.path.insert(0, {str(tests)!r})\n"
-              "from toys import Springs, molecule; from gaq.dynamics.drivers import run_md\n"
+              "from toys import Springs, molecule; from gaq.simulation import run_md\n"
               f"run_md(Springs(), molecule(), out={str(out)!r}, steps=10**6, every=1, temperature_K=200.0)")
     process = subprocess.Popen([sys.executable, "-c", script])
     try:
@@ -188,7 +190,7 @@ def test_a_periodic_run_keeps_its_cell(tmp_path):
 def test_an_existing_file_is_never_overwritten(tmp_path):
     out = tmp_path / "a.xyz"
     out.write_text("precious")
-    with pytest.raises(OutputError, match="--resume"):
+    with pytest.raises(OutputError, match="resume=True"):
         run_md(Springs(), molecule(), out=out, **FAST)
     with pytest.raises(DataError, match="not the trajectory"):
         run_md(Springs(), molecule(), out=out, resume=True, **FAST)
@@ -213,13 +215,13 @@ def test_going_on_with_other_settings_is_refused(tmp_path, change, message):
 
 
 def test_ctrl_c_leaves_whole_frames_and_says_how_to_go_on(tmp_path):
-    def stop(state):
-        if state.step == 15:
+    def stop(done, total, note):
+        if done == 15:
             raise KeyboardInterrupt
 
     whole, out = tmp_path / "whole.xyz", tmp_path / "a.xyz"
     run_md(Springs(), molecule(), out=whole, **FAST)
-    with pytest.raises(Interrupted, match=r"after step 15 of 30.*--resume.*a\.xyz"):
+    with pytest.raises(Interrupted, match=r"after step 15 of 30.*resume=True.*a\.xyz"):
         run_md(Springs(), molecule(), out=out, progress=stop, **FAST)
     run_md(Springs(), molecule(), out=out, resume=True, **FAST)
     assert out.read_bytes() == whole.read_bytes()
@@ -242,7 +244,7 @@ def test_a_full_disk_or_ctrl_c_within_a_write_leaves_whole_frames(tmp_path, monk
         return write(handle, content)
 
     monkeypatch.setattr("gaq.dynamics.trajectory.os.write", failing)
-    with pytest.raises(OutputError if isinstance(failure, OSError) else Interrupted, match="--resume"):
+    with pytest.raises(OutputError if isinstance(failure, OSError) else Interrupted, match="resume=True"):
         run_md(Springs(), molecule(), out=out, **FAST)
     monkeypatch.undo()
     assert len(ase.io.read(out, ":")) == 3
@@ -306,11 +308,11 @@ def test_any_ase_calculator_will_do():
     assert len(result.time_ps) == 6
 
 
-def test_progress_reports_states():
-    states = []
-    run_md(Springs(), molecule(), progress=states.append, **{**FAST, "steps": 12})
-    assert [state.step for state in states] == [5, 10, 12]
-    assert all(state.ms_per_step > 0 and state.temperature_K > 0 for state in states)
+def test_progress_reports_steps_and_temperature():
+    told = []
+    run_md(Springs(), molecule(), progress=lambda *said: told.append(said), **{**FAST, "steps": 12})
+    assert [(done, total) for done, total, _ in told] == [(5, 12), (10, 12), (12, 12)]
+    assert all(re.fullmatch(r"[1-9]\d* K", note) for _, _, note in told)
 
 
 def test_results_entry_is_relative_to_the_first_frame():
@@ -322,7 +324,8 @@ def test_results_entry_is_relative_to_the_first_frame():
 
 
 @pytest.mark.parametrize(("setting", "message"), [
-    ({"ensemble": "npt"}, "ensemble must be 'nve' or 'nvt'"),
+    ({"ensemble": "nph"}, "ensemble must be 'nve', 'nvt' or 'npt'"), ({"pressure_bar": float("inf")}, "pressure_bar"),
+    ({"ensemble": "npt", "temperature_K": 0.0}, "temperature_K"),
     ({"timestep_fs": 0.0}, "timestep_fs"), ({"timestep_fs": float("nan")}, "timestep_fs"),
     ({"temperature_K": -1.0}, "temperature_K"), ({"steps": 0}, "steps"), ({"every": 0}, "every"),
     ({"seed": -1}, "seed must be"), ({"friction_per_ps": 0.0}, "friction_per_ps"), ({"resume": True}, "resume needs"),

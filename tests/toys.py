@@ -96,11 +96,12 @@ class Curl(Springs):
         self.curl = curl
 
     def predict(self, graph: Graph, stress: bool = False) -> Prediction:
-        prediction, graph = super().predict(graph, stress), tensors(graph)
-        sums = torch.zeros(graph.structures, 3, dtype=torch.float64).index_add(0, graph.batch, graph.positions)
-        x = graph.positions - (sums / graph.atoms_per_structure()[:, None])[graph.batch]
-        swirl = self.curl * torch.stack([-x[:, 1], x[:, 0], torch.zeros(len(x), dtype=torch.float64)], -1)
-        return Prediction(prediction.energy, prediction.forces + swirl.numpy(), prediction.atom_energies)
+        prediction = super().predict(graph, stress)
+        positions, batch, sums = np.asarray(graph.positions), np.asarray(graph.batch), np.zeros((graph.structures, 3))
+        np.add.at(sums, batch, positions)
+        x = positions - (sums / np.bincount(batch)[:, None])[batch]
+        swirl = self.curl * np.stack([-x[:, 1], x[:, 0], np.zeros(len(x))], -1)
+        return Prediction(prediction.energy, prediction.forces + swirl, prediction.atom_energies)
 
 
 class Broken(Springs):

@@ -6,9 +6,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tiny import CUTOFF, SPECIES, cluster, crystal, deployed, float_model, predict
+from tiny import CUTOFF, SPECIES, cluster, crystal, deployed, float_model, forcefield, predict
 
-from gaq.errors import ModelFileError, SpeciesError
+from gaq.errors import DataError, ModelFileError, SpeciesError
 from gaq.graph import build_graph
 from gaq.models.transformer.extrapolation import (
     FAR,
@@ -23,6 +23,7 @@ from gaq.models.transformer.extrapolation import (
 from gaq.nn.distances import shortest_distances
 from gaq.nn.tensors import tensors
 from gaq.structure import Structure
+from gaq.training.fit import with_training_range
 
 
 def table(closest: float, *species: int) -> torch.Tensor:
@@ -172,8 +173,17 @@ def test_an_old_model_learns_its_training_range_from_frames() -> None:
         before, after = (predict(deployed(model), frame) for model in (old, new))
         assert torch.equal(before.energy, after.energy)
         assert torch.equal(before.forces, after.forces)
+    made = with_training_range(deployed(old), frames)
+    assert np.array_equal(made.stored.tensors["closest"], new.closest.numpy())
+    assert np.array_equal(made.stored.tensors["energy_range"], new.energy_range.numpy())
+    low = forcefield("robust", "w4a8")
+    again = with_training_range(low, frames).stored.tensors
+    assert all(np.array_equal(again[name], t) for name, t in low.stored.tensors.items()
+               if name not in ("closest", "energy_range"))
     with pytest.raises(SpeciesError):
-        predict(deployed(new), Structure(species=np.array([2]), positions=np.zeros((1, 3))))
+        with_training_range(made, [Structure(species=np.array([2]), positions=np.zeros((1, 3)))])
+    with pytest.raises(DataError, match="at least one structure"):
+        with_training_range(made, [])
 
 
 @pytest.mark.parametrize("closest", [-1.0, 6.0, np.nan, np.inf])

@@ -16,6 +16,7 @@ from ase.md.verlet import VelocityVerlet
 
 import gaq
 from gaq.atoms import atoms_of
+from gaq.backends.native.potential import NativePotential
 from gaq.bench.timing import interleaved
 from gaq.data.structures import azobenzene
 from gaq.dynamics.state import Bath
@@ -68,7 +69,7 @@ def measured(path: Path, structure: Structure, repeats: int) -> dict[str, np.nda
     surface = PotentialSurface(fields[1].potential, structure)
     within = stepper_for(surface, structure.atomic_masses, Bath(TIMESTEP * units.fs))
     state = within.start(structure.positions, velocities)
-    potential = fields[2].potential
+    potential = NativePotential(fields[2].stored, threads=1)
     potential.engine.set_graph(potential.graph(structure))
     return interleaved({"compute": lambda: potential.engine.compute(structure.positions), "ase": through.step,
                         "own": lambda: within.run(state, 1)}, repeats)

@@ -154,7 +154,7 @@ def with_arrays_changed(rng: np.random.Generator, arrays: dict[str, np.ndarray])
                 change_values(rng, array)
         arrays[name] = array
     with np.errstate(all="ignore"):
-        return written(arrays)
+        return written("transformer", arrays)
 
 
 def change_values(rng: np.random.Generator, array: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """Tiny random models of every kind, and structures to try them on."""
 
+import copy
 from collections.abc import Iterable
 from functools import cache
 
@@ -71,6 +72,11 @@ def forcefield(shape: str, recipe: str, dtype: str = "float32") -> ForceField:
 def deployed(model: Network, recipe: Recipe = FLOAT) -> ForceField:
     """The force field of a float or prepared model, on PyTorch."""
     return ForceField(stored(model, recipe), "torch")
+
+
+def copied(field: ForceField) -> ForceField:
+    """The force field with tensors of its own, on PyTorch, which may be changed in place: nothing checks them again."""
+    return ForceField(copy.deepcopy(field.stored), "torch")
 
 
 @cache

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import FORCE, MODELS, SHAPES, SMOOTH, at, calibration, cluster, crystal, forcefield, predict, prepared
+from tiny import FORCE, MODELS, SHAPES, SMOOTH, at, calibration, cluster, crystal, forcefield, predict, prepared, said
 
 from gaq.errors import StructureError
 from gaq.forcefield import ForceField
@@ -30,7 +30,7 @@ def slope(field: ForceField, structure: Structure, direction: np.ndarray, step: 
 @pytest.mark.parametrize("make", [lambda: cluster(7, seed=8), crystal], ids=["cluster", "crystal"])
 def test_forces_are_the_slope_of_the_energy(shape: str, recipe: str, make) -> None:
     """The error of a central difference falls with the square of the step; where it does not, a force is wrong."""
-    field, structure = forcefield(shape, recipe, torch.float64), make()
+    field, structure = forcefield(shape, recipe, "float64"), make()
     forces = predict(field, structure).forces.numpy()
     rng = np.random.default_rng(0)
     for _ in range(2):
@@ -44,7 +44,7 @@ def test_forces_are_the_slope_of_the_energy(shape: str, recipe: str, make) -> No
 
 @pytest.mark.parametrize("recipe", ["fp32", "w4"])
 def test_each_component_of_each_force(recipe: str) -> None:
-    field, structure = forcefield("robust", recipe, torch.float64), cluster(4, seed=3)
+    field, structure = forcefield("robust", recipe, "float64"), cluster(4, seed=3)
     forces = predict(field, structure).forces.numpy()
     numeric = np.array([[slope(field, structure, np.eye(12)[3 * i + k].reshape(4, 3), 1e-4) for k in range(3)]
                         for i in range(4)])
@@ -62,11 +62,11 @@ def strained(structure: Structure, deformation: np.ndarray) -> Structure:
 @pytest.mark.parametrize("edge", [2.6, 4.5])
 def test_stress_is_the_slope_under_strain(shape: str, recipe: str, edge: float) -> None:
     """In a cell smaller than the cutoff every atom is its own neighbour."""
-    field, structure = forcefield(shape, recipe, torch.float64), crystal(edge)
+    field, structure = forcefield(shape, recipe, "float64"), crystal(edge)
     graph = field.graph(structure)
     assert (edge > 4.0) or bool((graph.centers == graph.neighbours).any())
     assert structure.cell is not None
-    stress = field.predict(graph, stress=True).stress
+    stress = said(field, graph, stress=True).stress
     assert stress is not None
     torch.testing.assert_close(stress, stress.mT, rtol=0, atol=1e-12)
     volume, h = abs(np.linalg.det(structure.cell)), 1e-4
@@ -79,10 +79,10 @@ def test_stress_is_the_slope_under_strain(shape: str, recipe: str, edge: float) 
 
 
 def test_stress_turns_with_the_crystal() -> None:
-    field = forcefield("robust", "w4a8", torch.float64)
+    field = forcefield("robust", "w4a8", "float64")
     graph = field.graph(crystal())
     q, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
-    stress, turned = (field.predict(g, stress=True).stress for g in (graph, graph.rotated(q)))
+    stress, turned = (said(field, g, stress=True).stress for g in (graph, graph.rotated(q)))
     assert stress is not None
     torch.testing.assert_close(turned, q @ stress @ q.T, rtol=0, atol=1e-10)
 
@@ -90,12 +90,12 @@ def test_stress_turns_with_the_crystal() -> None:
 def test_stress_needs_a_cell() -> None:
     field = forcefield("robust", "fp32")
     with pytest.raises(StructureError, match="periodic in three directions"):
-        field.predict(field.graph(cluster(4)), stress=True)
+        said(field, field.graph(cluster(4)), stress=True)
 
 
 def test_asking_for_stress_changes_nothing_else() -> None:
-    field = forcefield("robust", "w4a8", torch.float64)
-    plain, more = (field.predict(field.graph(crystal()), stress=wanted) for wanted in (False, True))
+    field = forcefield("robust", "w4a8", "float64")
+    plain, more = (said(field, field.graph(crystal()), stress=wanted) for wanted in (False, True))
     torch.testing.assert_close(plain.forces, more.forces, rtol=0, atol=1e-12)
     assert plain.stress is None
 
@@ -123,7 +123,7 @@ def test_a_loss_on_forces_reaches_every_parameter(shape: str, recipe: str) -> No
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_gradient_of_a_force_loss_is_its_slope(shape: str) -> None:
     """Double backward against finite differences, in a float model."""
-    model = forcefield(shape, "fp32", torch.float64).model
+    model = forcefield(shape, "fp32", "float64").potential.network
     graph = replace(calibration(), forces=None)
     names = ("attention.0.query.weight", "attention.0.filters.project.weight", "interaction.0.mix.weight",
              "embedding.filters.weight", "head.first.weight")

@@ -4,17 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import MODELS, SPECIES, calibration, cluster, crystal, float_model, forcefield, named, prepared
+from tiny import MODELS, SPECIES, calibration, cluster, crystal, deployed, float_model, forcefield, named, prepared, said
 
-from gaq.compress.swap import freeze, prepare
+from gaq.compress.swap import prepare
 from gaq.data import load_frames
-from gaq.forcefield import ForceField, frozen, load
+from gaq.forcefield import load
 from gaq.graph import Graph, build_graph, collate
 from gaq.models.transformer.config import ModelConfig
 from gaq.models.transformer.network import Transformer
 from gaq.models.transformer.recipes import RECIPES
+from gaq.nn.tensors import tensors
 
-SAMPLE = collate([build_graph(s, 4.0) for s in (named("CH3CH2OH"), named("C6H6"), cluster(9, seed=2), crystal())])
+SAMPLE = tensors(collate([build_graph(s, 4.0) for s in (named("CH3CH2OH"), named("C6H6"), cluster(9, seed=2), crystal())]))
 
 
 def assert_same(first, second) -> None:
@@ -27,15 +28,15 @@ def assert_same(first, second) -> None:
 @pytest.mark.parametrize("shape", MODELS)
 def test_trained_deployed_and_loaded_models_are_equal(shape: str, recipe: str, tmp_path: Path) -> None:
     trained = prepared(shape, recipe)
-    deployed = ForceField(freeze(trained), RECIPES[recipe])
+    field = deployed(trained, RECIPES[recipe])
     path = tmp_path / "model.safetensors"
-    deployed.save(path)
-    loaded = load(path)
+    field.save(path)
+    loaded = load(path, "torch")
     for graph in (SAMPLE, calibration()):
         expected = trained(graph)
-        assert_same(expected, deployed.predict(graph))
-        assert_same(expected, loaded.predict(graph))
-        assert_same(deployed.predict(graph), deployed.predict(graph))  # codes unpacked once are the codes unpacked
+        assert_same(expected, said(field, graph))
+        assert_same(expected, said(loaded, graph))
+        assert_same(said(field, graph), said(field, graph))  # codes unpacked once are the codes unpacked
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -48,15 +49,15 @@ def test_after_a_few_steps_of_training_too(recipe: str, tmp_path: Path) -> None:
         (model(calibration(), differentiable=True).forces - 0.3).square().mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-    deployed = frozen(model.eval(), RECIPES[recipe], {})
-    deployed.save(tmp_path / "model.safetensors")
-    assert_same(model(SAMPLE), deployed.predict(SAMPLE))
-    assert_same(model(SAMPLE), load(tmp_path / "model.safetensors").predict(SAMPLE))
+    field = deployed(model.eval(), RECIPES[recipe])
+    field.save(tmp_path / "model.safetensors")
+    assert_same(model(SAMPLE), said(field, SAMPLE))
+    assert_same(model(SAMPLE), said(load(tmp_path / "model.safetensors", "torch"), SAMPLE))
 
 
 def test_freezing_twice_changes_nothing() -> None:
     once = forcefield("robust", "w4a8")
-    assert_same(once.predict(SAMPLE), ForceField(freeze(once.model), once.recipe).predict(SAMPLE))
+    assert_same(said(once, SAMPLE), said(deployed(once.potential.network, once.recipe), SAMPLE))
 
 
 @pytest.mark.parametrize("recipe", ["fp32", "w4", "w4a8", "int8-naive"])
@@ -66,21 +67,21 @@ def test_on_real_molecules(recipe: str, shared_data: Path, tmp_path: Path) -> No
                  for name in ("azobenzene", "ethanol", "benzene")]
         return collate([build_graph(s, 5.0) for frames in parts for s in frames])
 
-    graph = batch()
+    graph = tensors(batch())
     torch.manual_seed(0)
     model = Transformer(float_model("robust").config.model_copy(update={"cutoff": 5.0, "species": SPECIES}))
     trained = prepare(model, RECIPES[recipe], [graph]).eval()
-    deployed = frozen(trained, RECIPES[recipe], {})
-    deployed.save(tmp_path / "model.safetensors")
-    assert_same(trained(graph), deployed.predict(graph))
-    assert_same(trained(graph), load(tmp_path / "model.safetensors").predict(graph))
+    field = deployed(trained, RECIPES[recipe])
+    field.save(tmp_path / "model.safetensors")
+    assert_same(trained(graph), said(field, graph))
+    assert_same(trained(graph), said(load(tmp_path / "model.safetensors", "torch"), graph))
 
 
 def test_several_threads_repeat_to_the_last_bit() -> None:
     """Sums over edges have one order, without which neither resuming nor deploying could be exact."""
     torch.manual_seed(0)
     model = Transformer(ModelConfig(species=SPECIES, layers=1))  # wide enough for torch to share the work out
-    graph = build_graph(cluster(60, seed=0, spacing=1.5), 5.0)
+    graph = tensors(build_graph(cluster(60, seed=0, spacing=1.5), 5.0))
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)

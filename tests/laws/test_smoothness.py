@@ -5,9 +5,22 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tiny import CUTOFF, FORCE, MODELS, SHAPES, SMOOTH, SPECIES, at, cluster, float_model, forcefield, predict
+from tiny import (
+    CUTOFF,
+    FORCE,
+    MODELS,
+    SHAPES,
+    SMOOTH,
+    SPECIES,
+    at,
+    cluster,
+    deployed,
+    float_model,
+    forcefield,
+    predict,
+    said,
+)
 
-from gaq.forcefield import ForceField
 from gaq.graph import Prediction, collate
 from gaq.models.transformer.network import Transformer
 from gaq.models.transformer.recipes import RECIPES
@@ -31,7 +44,7 @@ def gap(first: Prediction, second: Prediction) -> float:
 @pytest.mark.parametrize("atoms", [2, 5])
 def test_energy_and_forces_are_continuous_at_the_cutoff(shape: str, recipe: str, atoms: int) -> None:
     """With two atoms it is the last neighbour that leaves."""
-    field, structure = forcefield(shape, recipe, torch.float64), cluster(atoms, seed=4)
+    field, structure = forcefield(shape, recipe, "float64"), cluster(atoms, seed=4)
     towards = int(np.argmax(np.linalg.norm(structure.positions[:-1] - structure.positions[-1], axis=1)))
     steps = (1e-2, 1e-3, 1e-4, 1e-5)
     inside = [at_distance(structure, towards, CUTOFF - h) for h in steps]
@@ -47,7 +60,7 @@ def test_energy_and_forces_are_continuous_at_the_cutoff(shape: str, recipe: str,
 @pytest.mark.parametrize("shape", MODELS)
 def test_a_neighbour_at_the_cutoff_is_no_neighbour(shape: str, recipe: str) -> None:
     """Low-bit models too: what comes from a neighbour at the cutoff is multiplied by an envelope of zero."""
-    field = forcefield(shape, recipe, torch.float64)
+    field = forcefield(shape, recipe, "float64")
     pair = Structure(species=np.array([6, 8]), positions=np.array([[0.0, 0, 0], [0, CUTOFF - 1e-9, 0]]))
     apart = at_distance(pair, 0, CUTOFF + 1e-9)
     assert (len(field.graph(pair).centers), len(field.graph(apart).centers)) == (2, 0)
@@ -58,7 +71,7 @@ def test_a_neighbour_at_the_cutoff_is_no_neighbour(shape: str, recipe: str) -> N
 @pytest.mark.parametrize("shape", MODELS)
 def test_an_atom_alone_feels_nothing(shape: str, recipe: str) -> None:
     field = forcefield(shape, recipe)
-    offsets = dict(zip(SPECIES, field.model.energy_offsets.tolist(), strict=True))
+    offsets = dict(zip(SPECIES, field.stored.tensors["energy_offsets"].tolist(), strict=True))
     for z in SPECIES:
         alone = predict(field, Structure(species=np.array([z]), positions=np.array([[5.0, -2.0, 0.3]])))
         assert alone.forces.eq(0).all()
@@ -74,14 +87,14 @@ def test_atoms_without_edges_are_atoms_alone(recipe: str) -> None:
     assert len(field.graph(gas).centers) == 0
     assert together.forces.eq(0).all()
     torch.testing.assert_close(together.energy, sum(predict(field, s).energy for s in single), rtol=0, atol=1e-4)
-    batch = field.predict(collate([field.graph(s) for s in single]))
+    batch = said(field, collate([field.graph(s) for s in single]))
     torch.testing.assert_close(batch.energy.sum()[None], together.energy, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("shape", MODELS)
 def test_two_atoms_pull_along_their_line(shape: str, recipe: str) -> None:
-    field = forcefield(shape, recipe, torch.float64)
+    field = forcefield(shape, recipe, "float64")
     for distance in (0.8, 1.5, 3.2):
         pair = Structure(species=np.array([1, 8]), positions=np.array([[0.3, 0, 0], [0.3, distance, 0]]))
         forces = predict(field, pair).forces
@@ -96,7 +109,7 @@ def test_two_atoms_pull_along_their_line(shape: str, recipe: str) -> None:
 def test_every_basis_and_envelope_is_smooth_at_the_cutoff(basis: str, envelope: str) -> None:
     torch.manual_seed(0)
     config = float_model("robust").config.model_copy(update={"basis": basis, "envelope": envelope})
-    field = ForceField(Transformer(config), RECIPES["fp32"]).to(dtype=torch.float64)
+    field = deployed(Transformer(config)).on("torch", dtype="float64")
     pair = Structure(species=np.array([6, 8]), positions=np.array([[0.0, 0, 0], [0, 1.0, 0]]))
     apart = predict(field, at_distance(pair, 0, CUTOFF + 1.0))
     gaps = [gap(predict(field, at_distance(pair, 0, CUTOFF - h)), apart) for h in (1e-1, 1e-2, 1e-3, 1e-4)]

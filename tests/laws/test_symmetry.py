@@ -18,13 +18,15 @@ from tiny import (
     calibration,
     cluster,
     crystal,
+    deployed,
     float_model,
     forcefield,
     named,
     predict,
+    said,
 )
 
-from gaq.compress.swap import freeze, prepare
+from gaq.compress.swap import prepare
 from gaq.forcefield import ForceField
 from gaq.graph import Graph, collate
 from gaq.models.transformer.recipes import RECIPES
@@ -40,8 +42,8 @@ ROTATIONS = random_rotations(16, torch.Generator().manual_seed(3))
 
 def errors(field: ForceField, graph: Graph, matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The largest |ΔF| (eV/Å) and |ΔE| (eV) for each orthogonal matrix."""
-    still = field.predict(graph)
-    moved = field.predict(collate([graph] * len(matrices)).rotated(matrices))
+    still = said(field, graph)
+    moved = said(field, collate([graph] * len(matrices)).rotated(matrices))
     expected = torch.einsum("rab,nb->rna", matrices, still.forces)
     forces = (moved.forces.reshape(expected.shape) - expected).norm(dim=-1).amax(1)
     return forces, (moved.energy - still.energy).abs()
@@ -50,7 +52,7 @@ def errors(field: ForceField, graph: Graph, matrices: torch.Tensor) -> tuple[tor
 @pytest.mark.parametrize("recipe", [*SMOOTH, *ALIGNED])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_any_rotation(shape: str, recipe: str) -> None:
-    field = forcefield(shape, recipe, torch.float64)
+    field = forcefield(shape, recipe, "float64")
     for structure in (cluster(8, seed=11), crystal()):
         forces, energy = errors(field, field.graph(structure), ROTATIONS)
         assert forces.max() < EXACT
@@ -82,7 +84,7 @@ def test_invariants_of_a_rotated_copy_are_the_same_bits(shape: str, recipe: str)
 def test_components_rounded_in_fixed_axes_break_it(shape: str) -> None:
     """The law is worth something only if it sees a model that breaks it."""
     for recipe in ("int8-naive", "svq-kmeans", "degree-quant"):
-        field = forcefield(shape, recipe, torch.float64)
+        field = forcefield(shape, recipe, "float64")
         forces, _ = errors(field, field.graph(cluster(8, seed=11)), ROTATIONS)
         assert forces.median() > 1e-5 * FORCE
 
@@ -96,7 +98,7 @@ def test_axis_rotations_alone_pass_a_model_that_is_not_equivariant() -> None:
             if not any(torch.equal(product, known) for known in group):
                 group.append(product)
     assert len(group) == 24
-    field = forcefield("l1", "int8-naive", torch.float64)
+    field = forcefield("l1", "int8-naive", "float64")
     graph = field.graph(cluster(8, seed=11))
     assert errors(field, graph, torch.stack(group))[0].max() < EXACT
     assert errors(field, graph, ROTATIONS)[0].median() > 1e-5 * FORCE
@@ -105,7 +107,7 @@ def test_axis_rotations_alone_pass_a_model_that_is_not_equivariant() -> None:
 @pytest.mark.parametrize("recipe", [*SMOOTH, *ALIGNED])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_mirrors_and_inversion(shape: str, recipe: str) -> None:
-    field = forcefield(shape, recipe, torch.float64)
+    field = forcefield(shape, recipe, "float64")
     mirrors = torch.cat([-torch.eye(3, dtype=torch.float64)[None], -ROTATIONS[:4],
                          torch.diag(torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64))[None]])
     forces, energy = errors(field, field.graph(cluster(8, seed=11)), mirrors)
@@ -118,7 +120,7 @@ def test_mirrors_and_inversion(shape: str, recipe: str) -> None:
 @pytest.mark.parametrize("name", ["C6H6", "H2O", "NH3", "CH3OH", *AXIAL])
 def test_planar_and_symmetric_molecules(shape: str, recipe: str, name: str) -> None:
     """Where the surroundings of an atom are symmetric, its local frame is not unique, and must not matter."""
-    field = forcefield(shape, recipe, torch.float64)
+    field = forcefield(shape, recipe, "float64")
     forces, energy = errors(field, field.graph(named(name)), ROTATIONS)
     assert forces.max() < 1e-8 * FORCE
     assert energy.max() < EXACT
@@ -127,7 +129,7 @@ def test_planar_and_symmetric_molecules(shape: str, recipe: str, name: str) -> N
 @pytest.mark.parametrize("recipe", ALIGNED)
 @pytest.mark.parametrize("name", ["C6H6", "H2O", *AXIAL[:2]])
 def test_linear_and_planar_molecules_of_degree_three(recipe: str, name: str) -> None:
-    field = forcefield("robust-l3", recipe, torch.float64)
+    field = forcefield("robust-l3", recipe, "float64")
     assert errors(field, field.graph(named(name)), ROTATIONS)[0].max() < 1e-8 * FORCE
 
 
@@ -135,7 +137,7 @@ def test_linear_and_planar_molecules_of_degree_three(recipe: str, name: str) -> 
 def test_an_atom_with_one_neighbour_whose_neighbour_sees_more(recipe: str) -> None:
     """The neighbours of the outer atoms lie on a line, but the features that reach them in two steps do not."""
     bent = Structure(species=np.array([6, 8, 1]), positions=np.array([[3.0, 0, 0], [0, 0, 0], [-1.2, 2.6, 0.3]]))
-    field = forcefield("robust", recipe, torch.float64)
+    field = forcefield("robust", recipe, "float64")
     assert len(field.graph(bent).centers) == 4
     assert errors(field, field.graph(bent), ROTATIONS)[0].max() < 1e-8 * FORCE
 
@@ -143,7 +145,7 @@ def test_an_atom_with_one_neighbour_whose_neighbour_sees_more(recipe: str) -> No
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("shape", MODELS)
 def test_translation(shape: str, recipe: str) -> None:
-    field = forcefield(shape, recipe, torch.float64)
+    field = forcefield(shape, recipe, "float64")
     for structure in (cluster(7, seed=5), crystal()):
         still = predict(field, structure)
         moved = predict(field, at(structure, structure.positions + np.array([3.7, -11.2, 0.4])))
@@ -155,7 +157,7 @@ def test_translation(shape: str, recipe: str) -> None:
 @pytest.mark.parametrize("recipe", SMOOTH)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_net_torque(shape: str, recipe: str) -> None:
-    field, structure = forcefield(shape, recipe, torch.float64), cluster(8, seed=11)
+    field, structure = forcefield(shape, recipe, "float64"), cluster(8, seed=11)
     torque = np.cross(structure.positions, predict(field, structure).forces.numpy()).sum(0)
     assert np.abs(torque).max() < EXACT
 
@@ -163,7 +165,7 @@ def test_no_net_torque(shape: str, recipe: str) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("shape", MODELS)
 def test_numbering_of_atoms(shape: str, recipe: str) -> None:
-    field, structure = forcefield(shape, recipe, torch.float64), cluster(8, seed=6)
+    field, structure = forcefield(shape, recipe, "float64"), cluster(8, seed=6)
     order = np.random.default_rng(1).permutation(8)
     shuffled = Structure(species=structure.species[order], positions=structure.positions[order])
     first, second = predict(field, structure), predict(field, shuffled)
@@ -175,22 +177,22 @@ def test_numbering_of_atoms(shape: str, recipe: str) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("shape", MODELS)
 def test_a_batch_is_its_members(shape: str, recipe: str) -> None:
-    field = forcefield(shape, recipe, torch.float64)
+    field = forcefield(shape, recipe, "float64")
     lone = Structure(species=np.array([8]), positions=np.zeros((1, 3)))
     graphs = [field.graph(s) for s in (cluster(6, seed=1), lone, named("CH3OH"), crystal(), cluster(9, seed=2))]
-    together, apart = field.predict(collate(graphs)), [field.predict(g) for g in graphs]
+    together, apart = said(field, collate(graphs)), [said(field, g) for g in graphs]
     torch.testing.assert_close(together.energy, torch.cat([p.energy for p in apart]), rtol=0, atol=EXACT)
     torch.testing.assert_close(together.forces, torch.cat([p.forces for p in apart]), rtol=0, atol=EXACT)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_order_of_edges_does_not_matter(recipe: str) -> None:
-    field = forcefield("robust", recipe, torch.float64)
+    field = forcefield("robust", recipe, "float64")
     graph = field.graph(cluster(8, seed=6))
     order = torch.randperm(len(graph.centers), generator=torch.Generator().manual_seed(0))
     shuffled = replace(graph, centers=graph.centers[order], neighbours=graph.neighbours[order],
                        shifts=graph.shifts[order])
-    torch.testing.assert_close(field.predict(shuffled).forces, field.predict(graph).forces, rtol=0, atol=EXACT)
+    torch.testing.assert_close(said(field, shuffled).forces, said(field, graph).forces, rtol=0, atol=EXACT)
 
 
 def test_every_direction_coder_and_gradient_turns_with_the_molecule_when_aligned() -> None:
@@ -199,8 +201,8 @@ def test_every_direction_coder_and_gradient_turns_with_the_molecule_when_aligned
         higher = None if vectors.supports(2) else Components(bits=4, aligned=True)
         rule = RECIPES["w4a8"].rules[-1].model_copy(update={"vectors": vectors, "higher": higher})
         recipe = RECIPES["w4a8"].model_copy(update={"rules": (*RECIPES["w4a8"].rules[:-1], rule)})
-        field = ForceField(freeze(prepare(float_model("robust"), recipe, [calibration()])), recipe)
-        field = field.to(dtype=torch.float64)
+        field = deployed(prepare(float_model("robust"), recipe, [calibration()]), recipe)
+        field = field.on("torch", dtype="float64")
         forces, energy = errors(field, field.graph(cluster(8, seed=11)), ROTATIONS)
         assert forces.max() < EXACT
         assert energy.max() < EXACT

@@ -16,7 +16,7 @@ def labelled(energy_error: float = 0.0, force_error: float = 0.0) -> Structure:
     """A molecule whose labels differ from what `Springs` predicts by known amounts."""
     toy = Springs()
     prediction = toy(toy.graph(molecule()))
-    return molecule(energy=prediction.energy.item() - energy_error, forces=prediction.forces.numpy() - force_error)
+    return molecule(energy=prediction.energy.item() - energy_error, forces=prediction.forces - force_error)
 
 
 def test_errors_by_hand():

@@ -1,7 +1,7 @@
 """Forces against differences of the energy."""
 
+import numpy as np
 import pytest
-import torch
 from toys import LennardJones, Springs, molecule
 
 from gaq.errors import ConfigError
@@ -21,7 +21,7 @@ def test_conservative_forces_converge_with_the_step():
 def test_a_force_that_is_no_gradient_is_found():
     def swirl(graph: Graph) -> Prediction:
         prediction = Springs()(graph)
-        extra = torch.zeros_like(prediction.forces)
+        extra = np.zeros_like(prediction.forces)
         extra[0, 1] = 0.3
         return Prediction(prediction.energy, prediction.forces + extra)
 

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from tiny import cluster, forcefield
 from toys import Curl, LennardJones, Springs, molecule
 
@@ -48,7 +47,7 @@ def test_planes_are_orthonormal_and_repeat_with_the_seed():
 
 def test_quantized_models():
     def work(recipe: str) -> float:
-        field = forcefield("l1", recipe, torch.float64)
+        field = forcefield("l1", recipe, "float64")
         return relative_loop_work(field, cluster(), field.cutoff, loops=2).max()
 
     assert work("w4") < 1e-7

@@ -16,7 +16,7 @@ def crystal(error: float, seed: int = 0) -> Structure:
     places = np.array([[0.0, 0, 0], [2.6, 2.5, 2.4]]) + 0.1 * rng.normal(size=(2, 3))
     bare = Structure(species=np.array([18, 18]), positions=places,
                      cell=5.0 * np.eye(3) + 0.2 * rng.normal(size=(3, 3)), pbc=(True, True, True))
-    return replace(bare, stress=toy.predict(toy.graph(bare), stress=True).stress[0].numpy() - error)
+    return replace(bare, stress=toy.predict(toy.graph(bare), stress=True).stress[0] - error)
 
 
 def test_errors_by_hand() -> None:

@@ -1,30 +1,27 @@
 """A blob that no force field is lowered to is refused before memory is taken; what is taken computes everywhere."""
 
-import copy
 import resource
 import struct
 
 import numpy as np
 import pytest
 from engines import SETS
-from gaq.backends.choice import on_backend
 from numpy.typing import NDArray
 from sealing import arrays_of, sealed
-from tiny import calibration, cluster, forcefield
+from tiny import calibration, cluster, copied, deployed, forcefield
 
 from gaq.backends.native.engine import NativeEngine
-from gaq.backends.native.errors import BadBlob, NoSuchInstructionSet, NotLowered
-from gaq.compress.swap import freeze, prepare
+from gaq.backends.native.errors import BadBlob, NoSuchInstructionSet
+from gaq.backends.native.potential import emitter
+from gaq.compress.swap import prepare
 from gaq.errors import GaqError
-from gaq.forcefield import ForceField
 from gaq.graph import build_graph
-from gaq.lowering.blob import ENTRY, HEADER, _written, lower
+from gaq.lowering.blob import ENTRY, HEADER, NotLowered, written
 from gaq.models.transformer.config import ModelConfig
 from gaq.models.transformer.network import Transformer
-from gaq.models.transformer.recipes import RECIPES
 from gaq.recipe import Recipe, Rule
 
-BLOBS = {recipe: lower(forcefield("robust", recipe).model).data for recipe in ("fp32", "w4", "w4a8")}
+BLOBS = {recipe: emitter(forcefield("robust", recipe).stored).blob().data for recipe in ("fp32", "w4", "w4a8")}
 FORMAT, CODES, BITS = "attention.0.feature.1.format", "attention.0.filters.contraction.codes", "attention.0.query.bits"
 CONTRACTION, FILTERS = "attention.0.filters.contraction.bits", "attention.0.filters.project.bits"
 MIX = "attention.0.mix.bits"
@@ -35,7 +32,7 @@ def changed(recipe: str, name: str, place: int, value: float) -> bytes:
     arrays = arrays_of(BLOBS[recipe])
     arrays[name] = arrays[name].copy()
     arrays[name][place] = value
-    return _written(arrays)
+    return written(arrays)
 
 
 def computed(blob: bytes) -> NDArray[np.float64]:
@@ -48,7 +45,7 @@ def computed(blob: bytes) -> NDArray[np.float64]:
         except NoSuchInstructionSet:
             continue
         engine.set_graph(graph)
-        forces.append(engine.compute(graph.positions.numpy(), virial=True)[1])
+        forces.append(engine.compute(graph.positions, virial=True)[1])
     assert np.isfinite(forces).all()
     np.testing.assert_allclose(forces, np.broadcast_to(forces[0], np.shape(forces)), atol=1e-3)
     return forces[0]
@@ -91,7 +88,7 @@ def test_bits_of_a_magnitude_that_components_do_not_have_are_not_looked_at(bits:
     for name in [n for n in arrays if n.endswith(".format")]:
         arrays[name] = arrays[name].copy()
         arrays[name][[0, 3]] = 1, bits
-    assert np.abs(computed(_written(arrays))).max() > 0
+    assert np.abs(computed(written(arrays))).max() > 0
 
 
 def test_arrays_do_not_share_bytes() -> None:
@@ -133,19 +130,18 @@ def test_sums_that_may_leave_32_bits_are_left_to_pytorch() -> None:
     wide = ModelConfig(species=(1, 6, 7, 8), cutoff=4.0, scalars=1024, vectors=2, max_degree=1, heads=2, layers=1,
                        radial_functions=2, filter_width=2)
     recipe = Recipe(name="wide", rules=(Rule(match="coupling", weight=8, input=16),))
-    field = ForceField(freeze(prepare(Transformer(wide), recipe, [calibration()])), recipe)
-    assert on_backend(field).backend.startswith("engine")
-    weight = field.model.interaction[0].update.first.weight
-    weight.packed.fill_(127)
+    field = deployed(prepare(Transformer(wide), recipe, [calibration()]), recipe)
+    assert field.on("auto").backend.startswith("engine")
+    field.stored.tensors["interaction.0.update.first.weight.packed"].fill(127)
     with pytest.raises(NotLowered, match="leave the engine's 32 bits"):
-        on_backend(field, "engine")
-    assert on_backend(field) is field
+        field.on("engine").predict(field.graph(cluster()))
+    assert field.on("auto").backend == "torch"
 
 
 @pytest.mark.parametrize("name", ["embedding.filters", "attention.0.filters.radial.second"])
 def test_filters_beyond_float32_are_left_to_pytorch(name: str) -> None:
-    field = ForceField(copy.deepcopy(forcefield("l1", "fp32").model), RECIPES["fp32"])
-    field.model.get_submodule(name).weight.fill_(3e38)
+    field = copied(forcefield("l1", "fp32"))
+    field.stored.tensors[f"{name}.weight"].fill(3e38)
     with pytest.raises(NotLowered, match="float32"):
-        on_backend(field, "engine")
-    assert on_backend(field) is field
+        field.on("engine").predict(field.graph(cluster()))
+    assert field.on("auto").backend == "torch"

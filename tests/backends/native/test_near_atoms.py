@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from engines import LOWERED, SETS, engine_of, native, on_engine
-from tiny import MODELS, cluster, crystal, dimers, forcefield
+from tiny import MODELS, cluster, crystal, dimers, forcefield, said
 
 from gaq.backends.native.potential import NativePotential
 from gaq.forcefield import ForceField, load
@@ -23,7 +23,7 @@ def agree(field: ForceField, engine: NativePotential, smooth: bool) -> None:
     """Assert that dimers of all species are finite and the same on both backends, and rise below half an ångström."""
     for first, second in itertools.combinations_with_replacement(field.species, 2):
         batch = collate([field.graph(s) for s in dimers(first, second, DISTANCES)])
-        expected, found = field.predict(batch), engine.predict(batch)
+        expected, found = said(field, batch), said(engine, batch)
         assert torch.isfinite(found.energy).all()
         assert bool((found.energy[NEAR].diff() < 0).all())
         # a network that outgrows its bounds within a hundredth of an Å is as steep as it is inexact
@@ -47,7 +47,7 @@ def test_dimers_of_random_models(shape: str, recipe: str, isa: str) -> None:
 @pytest.mark.parametrize("isa", SETS)
 @pytest.mark.parametrize("name", ["ethanol-fp32", "ethanol-w4a16", "ethanol-w4a8", "azobenzene-fp32", "azobenzene-w4a8"])
 def test_dimers_of_the_committed_models(name: str, isa: str) -> None:
-    field = load(FOLDER / f"{name}.safetensors")
+    field = load(FOLDER / f"{name}.safetensors", "torch")
     agree(field, on_engine(field, isa), "fp32" in name)
 
 
@@ -60,7 +60,7 @@ def test_squeezed_structures(shape: str, recipe: str, isa: str) -> None:
     for factor in (0.4, 0.7, 0.9):
         drop = cluster(8, seed=11)
         graph = field.graph(Structure(species=drop.species, positions=factor * drop.positions))
-        expected, found = field.predict(graph), engine.predict(graph)
+        expected, found = said(field, graph), said(engine, graph)
         size = float(expected.forces.abs().max())
         torch.testing.assert_close(found.forces, expected.forces, rtol=0, atol=1e-4 * size)
         torch.testing.assert_close(found.energy, expected.energy, rtol=0, atol=1e-4 * size)
@@ -70,7 +70,7 @@ def test_squeezed_structures(shape: str, recipe: str, isa: str) -> None:
     graph = field.graph(Structure(species=solid.species, positions=0.3 * solid.positions, cell=0.3 * solid.cell,
                                   pbc=solid.pbc))
     assert bool((graph.centers == graph.neighbours).any())
-    expected, found = field.predict(graph, stress=True), engine.predict(graph, stress=True)
+    expected, found = said(field, graph, stress=True), said(engine, graph, stress=True)
     torch.testing.assert_close(found.stress, expected.stress, rtol=1e-4, atol=1e-4 * float(expected.stress.abs().max()))
 
 
@@ -79,7 +79,7 @@ def test_forces_are_the_slope_of_the_energy_through_both_radii(isa: str) -> None
     """Of the engine's own energies, as exactly as float32 lets them be differenced."""
     engine, h = native("robust", "fp32", isa), 1e-3
     middle = np.linspace(0.3, 1.2, 91)
-    up, here, down = (engine.predict(collate([engine.graph(s) for s in dimers(6, 8, middle + d)])) for d in (h, 0.0, -h))
+    up, here, down = (said(engine, collate([engine.graph(s) for s in dimers(6, 8, middle + d)])) for d in (h, 0.0, -h))
     slope = -(here.forces.reshape(-1, 2, 3)[:, 1] @ torch.tensor([0.36, 0.48, 0.8], dtype=torch.float64))
     numeric = (up.energy - down.energy) / (2 * h)
     assert float(((slope - numeric).abs() / numeric.abs().clamp_min(1.0)).max()) < 2e-2
@@ -92,7 +92,7 @@ def test_one_directed_edge_feels_half_of_the_wall() -> None:
     field, engine = forcefield("robust", "fp32"), native("robust", "fp32")
     whole = field.graph(dimers(6, 8, [0.4])[0])
     graph = replace(whole, centers=whole.centers[:1], neighbours=whole.neighbours[:1], shifts=whole.shifts[:1])
-    expected, found = field.predict(graph), engine.predict(graph)
+    expected, found = said(field, graph), said(engine, graph)
     assert float(expected.atom_energies[graph.centers[0]]) > float(expected.atom_energies[graph.neighbours[0]])
     torch.testing.assert_close(found.atom_energies, expected.atom_energies, rtol=1e-6, atol=1e-4)
     torch.testing.assert_close(found.forces, expected.forces, rtol=1e-5, atol=1e-4)
@@ -103,7 +103,7 @@ def test_results_do_not_depend_on_threads() -> None:
     squeezed = Structure(species=drop.species, positions=0.6 * drop.positions)
     one, three = (native("robust", "w4", threads=n) for n in (1, 3))
     graph = one.graph(squeezed)
-    first, second = one.predict(graph), three.predict(graph)
+    first, second = said(one, graph), said(three, graph)
     assert engine_of(three).facts().threads == 3
     assert torch.equal(first.energy, second.energy)
     assert torch.equal(first.forces, second.forces)

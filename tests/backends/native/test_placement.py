@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from engines import LOWERED, SETS, native
-from tiny import CUTOFF, MODELS, cluster, crystal, named
+from tiny import CUTOFF, MODELS, cluster, crystal, named, said
 
 from gaq.backends.native.potential import NativePotential
 from gaq.dynamics.skin import SKIN
@@ -39,12 +39,12 @@ def parts(graph: Graph, prediction: Prediction) -> list[tuple[np.ndarray, np.nda
 
 
 def compare(field: NativePotential, graphs: list[Graph], seed: int, batches: int = 3) -> None:
-    alone = [parts(g, field.predict(g))[0] for g in graphs]
+    alone = [parts(g, said(field, g))[0] for g in graphs]
     rng = np.random.default_rng(seed)
     for _ in range(batches):
         chosen = rng.permutation(rng.integers(len(graphs), size=rng.integers(2, 3 * len(graphs))))
         batch = collate([graphs[k] for k in chosen])
-        for k, found in zip(chosen, parts(batch, field.predict(batch)), strict=True):
+        for k, found in zip(chosen, parts(batch, said(field, batch)), strict=True):
             for one, other in zip(alone[k], found, strict=True):
                 np.testing.assert_array_equal(one, other, err_msg=f"structure {k}")
 
@@ -61,8 +61,8 @@ def test_place_in_a_batch_changes_no_bit(shape: str, recipe: str, isa: str) -> N
 def test_stress_too(recipe: str) -> None:
     field = native("robust", recipe)
     graphs = [field.graph(crystal(edge)) for edge in (3.3, 2.1, 4.5)]
-    alone = [field.predict(g, stress=True).stress for g in graphs]
-    together = field.predict(collate([graphs[k] for k in (1, 0, 2, 0, 1)]), stress=True).stress
+    alone = [said(field, g, stress=True).stress for g in graphs]
+    together = said(field, collate([graphs[k] for k in (1, 0, 2, 0, 1)]), stress=True).stress
     assert together is not None
     for place, k in enumerate((1, 0, 2, 0, 1)):
         assert torch.equal(together[place], alone[k][0])
@@ -75,5 +75,5 @@ def test_edges_beyond_the_cutoff_change_no_bit_of_a_molecule(recipe: str) -> Non
     for structure in (*SIZES[3:9], named("C6H6")):
         graph = field.graph(structure)
         wide = replace(build_graph(structure, CUTOFF + SKIN), positions=graph.positions)
-        for one, other in zip(parts(graph, field.predict(graph))[0], parts(wide, field.predict(wide))[0], strict=True):
+        for one, other in zip(parts(graph, said(field, graph))[0], parts(wide, said(field, wide))[0], strict=True):
             np.testing.assert_array_equal(one, other)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from ase.units import fs
 from engines import stepper
-from tiny import cluster, crystal, forcefield
+from tiny import cluster, crystal, forcefield, said
 
 from gaq.adapters.ase import GaqCalculator
 from gaq.atoms import atoms_of
@@ -36,7 +36,7 @@ STRUCTURES = (cluster(8, seed=1), crystal(), cluster(40, seed=2), cluster(5, see
 
 def own(recipe: str = "w4a8", threads: int = 1) -> NativePotential:
     """An engine that no other test uses."""
-    return NativePotential(forcefield("robust", recipe), threads)
+    return NativePotential(forcefield("robust", recipe).stored, threads)
 
 
 def same(first: Prediction, second: Prediction) -> bool:
@@ -70,7 +70,7 @@ def in_threads(*works: Callable[[], None]) -> None:
 def stress(field: NativePotential, others: list[NativePotential], count: int) -> None:
     """`count` predictions in each of several threads, on one field and on others, with dynamics beside them."""
     graphs = [field.graph(s) for s in STRUCTURES]
-    expected = [field.predict(g) for g in graphs]
+    expected = [said(field, g) for g in graphs]
     runs = [dynamics(field, STRUCTURES[k])[1] for k in (0, 2)]
     for k, state in zip((0, 2), runs, strict=True):
         for _ in range(10):
@@ -79,7 +79,7 @@ def stress(field: NativePotential, others: list[NativePotential], count: int) ->
     def predict(user: NativePotential, start: int) -> None:
         for n in range(count):
             k = (n + start) % len(graphs)
-            assert same(user.predict(graphs[k]), expected[k])
+            assert same(said(user, graphs[k]), expected[k])
 
     def simulate(k: int, end: State) -> None:
         run, state = dynamics(field, STRUCTURES[k])
@@ -104,7 +104,7 @@ def test_a_prediction_between_steps_changes_no_run() -> None:
         (run, state), (other, alone) = dynamics(field, structure), dynamics(own(), structure)
         for _ in range(4):
             run.run(state, 2)
-            field.predict(field.graph(STRUCTURES[3]))
+            said(field, field.graph(STRUCTURES[3]))
             other.run(alone, 2)
         assert np.array_equal(state.positions, alone.positions)
         assert np.array_equal(state.forces, alone.forces)
@@ -124,10 +124,10 @@ def test_two_runs_side_by_side_on_one_field() -> None:
 def test_results_belong_to_the_caller() -> None:
     field = own()
     graph = field.graph(STRUCTURES[0])
-    first = field.predict(graph)
+    first = said(field, graph)
     kept = copy.deepcopy(first)
-    field.predict(field.graph(STRUCTURES[3]))
-    field.predict(replace(graph, positions=graph.positions * 1.01))
+    said(field, field.graph(STRUCTURES[3]))
+    said(field, replace(graph, positions=graph.positions * 1.01))
     assert same(first, kept)
 
 
@@ -135,8 +135,8 @@ def test_two_calls_at_once_of_the_c_interface_are_told() -> None:
     engine = own().engine
     graph = own().graph(cluster(100, seed=5))
     engine.set_graph(graph)
-    expected = engine.compute(graph.positions.numpy())[1]
-    functions, positions, found = library().functions, np.ascontiguousarray(graph.positions.numpy()), set()
+    expected = engine.compute(graph.positions)[1]
+    functions, positions, found = library().functions, np.ascontiguousarray(graph.positions), set()
 
     def work() -> None:
         forces = np.zeros((100, 3))
@@ -153,9 +153,9 @@ def test_two_calls_at_once_of_the_c_interface_are_told() -> None:
 @pytest.mark.parametrize("threads", [0, -1, 257, 100_000, 2**32 + 1])
 def test_threads_beyond_reason_are_refused(threads: int) -> None:
     with pytest.raises(EngineError, match="1 to 256"):
-        NativePotential(forcefield("l1", "fp32"), threads)
+        NativePotential(forcefield("l1", "fp32").stored, threads)
     with pytest.raises(EngineError, match="1 to 256"):
-        on_backend(forcefield("l1", "fp32"), "engine", threads)
+        forcefield("l1", "fp32").on("engine", threads).predict(own().graph(STRUCTURES[0]))
 
 
 def _forces(calculator: GaqCalculator, structure: Structure) -> np.ndarray:
@@ -170,7 +170,7 @@ COPIES = {"copy": copy.copy, "deepcopy": copy.deepcopy, "pickle": lambda value: 
 @pytest.mark.parametrize("again", COPIES.values(), ids=COPIES)
 @pytest.mark.parametrize("backend", ["engine", "torch"])
 def test_copies_give_the_same_bits(backend: str, again: Callable) -> None:
-    calculator = GaqCalculator(on_backend(forcefield("robust", "w4a8"), backend, 2))
+    calculator = forcefield("robust", "w4a8").on(backend, 2).calculator()
     first, second = STRUCTURES[0], STRUCTURES[3]
     expected = _forces(calculator, second)
     atoms = atoms_of(first)
@@ -186,7 +186,7 @@ def test_copies_give_the_same_bits(backend: str, again: Callable) -> None:
     assert np.array_equal(calculator.get_forces(atoms), forces)  # not those of what the copy saw
     field = again(calculator.forcefield)
     assert type(field) is type(calculator.forcefield)
-    assert same(field.predict(field.graph(first)), calculator.forcefield.predict(field.graph(first)))
+    assert same(said(field, field.graph(first)), said(calculator.forcefield, field.graph(first)))
     calculator.calculate(atoms_of(second))
     assert "stress" not in calculator.results
 
@@ -204,16 +204,16 @@ def test_a_copied_run_goes_on_with_the_same_bits(again: Callable) -> None:
 
 
 def test_an_instruction_set_goes_with_the_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = NativePotential(forcefield("l1", "fp32"), isa="scalar")
+    chosen = NativePotential(forcefield("l1", "fp32").stored, isa="scalar")
     assert copy.deepcopy(chosen).backend == "engine (scalar)"
     monkeypatch.setenv("GAQ_ISA", "scalar")
-    by_environment = NativePotential(forcefield("l1", "fp32"))
+    by_environment = NativePotential(forcefield("l1", "fp32").stored)
     monkeypatch.delenv("GAQ_ISA")
     assert pickle.loads(pickle.dumps(by_environment)).backend == "engine (scalar)"
 
 
 def _predict(field: NativePotential | ForceField) -> np.ndarray:
-    return field.predict(field.graph(STRUCTURES[0])).forces.numpy()
+    return field.predict(field.graph(STRUCTURES[0])).forces
 
 
 def test_a_spawned_process_takes_a_field() -> None:
@@ -246,7 +246,7 @@ FORKS = """
 import ctypes, multiprocessing, os, signal, sys, threading, time
 sys.path.insert(0, {tests!r})
 import numpy as np, torch
-from tiny import cluster, forcefield
+from tiny import cluster, forcefield, said
 from gaq.backends.native.library import library
 from gaq.backends.native.potential import NativePotential
 
@@ -254,14 +254,14 @@ torch.set_num_threads(2)
 plain = forcefield("robust", "w4a8")
 structure = cluster(150, seed=0, spacing=1.5)
 graph = plain.graph(structure)
-fields = [NativePotential(plain, 1), NativePotential(plain, 2), plain]
-expected = [f.predict(graph).forces for f in fields]
+fields = [NativePotential(plain.stored, 1), NativePotential(plain.stored, 2), plain]
+expected = [said(f, graph).forces for f in fields]
 functions, inherited = library().functions, fields[1].engine._handle
 positions, forces = np.ascontiguousarray(structure.positions), np.zeros((150, 3))
 
 
 def predict(k):
-    return torch.equal(fields[k].predict(graph).forces, expected[k])
+    return torch.equal(said(fields[k], graph).forces, expected[k])
 
 
 def as_c(field):
@@ -300,7 +300,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 stop = threading.Event()  # forks in the middle of calls of other threads
 def busy(field):
     while not stop.is_set():
-        field.predict(graph)
+        said(field, graph)
 threads = [threading.Thread(target=busy, args=(f,)) for f in fields[:2]]
 for thread in threads:
     thread.start()

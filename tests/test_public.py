@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,3 +103,38 @@ def test_errors_are_not_swallowed(path: Path) -> None:
             assert node.type is not None, f"line {node.lineno}: a bare except"
             passed_on = any(isinstance(n, ast.Raise) for n in (*ast.walk(node.body[-1]), *node.body))
             assert passed_on or ast.unparse(node.type) not in ("Exception", "BaseException"), f"line {node.lineno}"
+
+
+WITHOUT = """
+import importlib, pkgutil, sys
+import numpy, torch
+sys.path[:0] = [{tests!r}, {source!r}]
+import gaq, gaq.models
+assert gaq.__file__.startswith({source!r})
+gaq.models.__path__.append({second!r})
+assert gaq.models.kinds() == ("pair",)
+for module in pkgutil.walk_packages(gaq.__path__, "gaq."):
+    if module.name != "gaq.__main__":
+        importlib.import_module(module.name)
+from gaq.backends import compute
+from gaq.compress.swap import prepare, stored
+from gaq.nn.tensors import tensors
+from toys import molecule
+config = gaq.models.model_kind("pair").shape().with_species((1, 6, 7, 8))
+network = gaq.models.network_of("pair")(config)
+graph = gaq.graph.build_graph(molecule(), config.cutoff)
+recipe = gaq.load_recipe("pair-w4")
+model = stored(prepare(network, recipe, [tensors(graph)]), recipe)
+model.save({out!r})
+assert numpy.isfinite(gaq.load({out!r}, "torch").predict(graph).forces).all()
+"""
+
+
+def test_nothing_outside_of_its_folder_needs_the_transformer(tmp_path: Path) -> None:
+    copy = tmp_path / "gaq"
+    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__", "transformer"))
+    tests = Path(__file__).parent
+    script = WITHOUT.format(tests=str(tests), source=str(tmp_path), second=str(tests / "second"), out=str(tmp_path / "m"))
+    done = subprocess.run([sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n" + script],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install test wheel test-wheel fuzz sanitize sanitize-threads cross-aarch64 demo lint results clean
+.PHONY: install test docs wheel test-wheel fuzz sanitize sanitize-threads cross-aarch64 demo lint results clean
 
 install: .venv/installed
 
@@ -13,7 +13,7 @@ install: .venv/installed
 	touch $@
 
 lint: install
-	$(BIN)/ruff check src tests examples benchmarks
+	$(BIN)/ruff check src tests examples benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/mypy -p benchmarks
 	$(BIN)/lint-imports
@@ -27,6 +27,10 @@ TIDY_FILES := $(filter-out %/kernels.cpp %/checks.cpp csrc/tests/%,$(filter %.cp
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# The documentation site, in build/site: it is made from the program and the tutorials, which run. Warnings are errors.
+docs: install
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict
 
 # A wheel for others, in dist/; on Linux it says how old a system may be.
 wheel: install

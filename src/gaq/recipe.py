@@ -184,14 +184,14 @@ def read_recipe(given: "str | Recipe | dict", named: Mapping[str, "Recipe"]) -> 
     return named[name]
 
 
-def save_recipe(recipe: Recipe, path: Path) -> None:
+def save_recipe(recipe: Recipe, path: str | Path) -> None:
     """Write a recipe as JSON, for `read_recipe`.
 
     Raises:
         ConfigError: the name of the file does not say that it is JSON.
         OutputError: it cannot be written.
     """
-    check_recipe_path(path)
+    check_recipe_path(Path(path))
     write_atomically(path, recipe.model_dump_json(indent=2) + "\n")
 
 

@@ -168,7 +168,7 @@ def prepare(folder: Path) -> None:
     for _ in range(24):
         moved = Structure(start.species, start.positions + 0.05 * random.normal(size=start.positions.shape))
         said = forcefield.predict(forcefield.graph(moved))
-        frames.append(Structure(moved.species, moved.positions, energy=said.energy.item(), forces=said.forces.numpy()))
+        frames.append(Structure(moved.species, moved.positions, energy=said.energy.item(), forces=said.forces))
     write_frames(folder / "frames.extxyz", frames)
     (folder / "config.yaml").write_text(CONFIG.format(frames=folder / "frames.extxyz", shape=SHAPE, steps=30))
     with open(os.devnull, "w") as nowhere:

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from gaq.backends.choice import on_backend
 
 import gaq
 from benchmarks.coders import CODERS
@@ -20,6 +18,7 @@ from gaq.data import Frames
 from gaq.dynamics.replicas import simulate_replicas
 from gaq.forcefield import ForceField, load
 from gaq.graph import Graph, Prediction, Predictor
+from gaq.leaves import VectorQuantizerLeaf
 from gaq.metrics.accuracy import accuracy
 from gaq.metrics.equivariance import LEE, local_equivariance_error
 
@@ -40,8 +39,7 @@ class Inference:
 
 def predictor(forcefield: ForceField) -> Inference:
     """Return what computes accuracy, rotations, loops and simulations."""
-    fast = on_backend(forcefield)
-    return Inference(fast, "PyTorch, eager, float32" if fast is forcefield else "native engine")
+    return Inference(forcefield, "PyTorch, eager, float32" if forcefield.backend == "torch" else "native engine")
 
 
 class Counted:
@@ -71,8 +69,8 @@ def measure_accuracy(path: Path, options: dict[str, Any], tell: Tell) -> dict[st
         "inference": inference.name, "frames": len(frames), "fingerprint": frames.fingerprint,
         "energy_mae_meV": errors.energy_mae_meV, "energy_offset_meV": errors.energy_offset_meV,
         "forces_mae_meV_A": errors.forces_mae_meV_A, "lee_forces_meV_A": asdict(lee.forces_meV_A),
-        "lee_histogram": _histogram(lee), "stored_bytes": sum(forcefield.stored_bytes().values()),
-        "fp32_bytes": forcefield.fp32_bytes(),
+        "lee_histogram": _histogram(lee), "stored_bytes": sum(forcefield.stored.bytes_by_tensor().values()),
+        "fp32_bytes": forcefield.stored.bytes_in_float32(),
     }
 
 
@@ -81,7 +79,7 @@ def measure_derivatives(path: Path, options: dict[str, Any], tell: Tell) -> dict
     forcefield = load(path)
     inference = predictor(forcefield)
     frames = _spread(_frames(options["source"]), options["frames"])
-    precise = Counted(forcefield.to(dtype=torch.float64), forcefield.cutoff, tell)
+    precise = Counted(forcefield.on("torch", dtype="float64"), forcefield.cutoff, tell)
     plan = Plan(frames=options["frames"], loops=options["loops"], batch_size=options["batch_size"], seed=options["seed"])
     loops = Counted(inference.predict, forcefield.cutoff, lambda seen: tell(precise.seen + seen))
     return derivatives(precise, loops, frames, forcefield.cutoff, plan) | {"inference": inference.name}
@@ -112,17 +110,18 @@ def measure_coder(path: Path, options: dict[str, Any], tell: Tell) -> dict[str, 
     frames = _frames(options["source"])[: options["frames"]]
     seen, forces = 0, []
     for forcefield in (full, coded):
-        predict = Counted(forcefield, full.cutoff, tell, seen)
+        predict = Counted(forcefield.on("torch"), full.cutoff, tell, seen)
         forces.append(accuracy(predict, frames, batch_size=options["batch_size"]).forces_mae_meV_A)
         seen = predict.seen
     lee = {}
-    for dtype in (torch.float32, torch.float64):
-        predict = Counted(coded.to(dtype=dtype), full.cutoff, tell, seen)
-        lee[str(dtype).removeprefix("torch.")] = asdict(local_equivariance_error(
+    for dtype in ("float32", "float64"):
+        predict = Counted(coded.on("torch", dtype=dtype), full.cutoff, tell, seen)
+        lee[dtype] = asdict(local_equivariance_error(
             predict, _spread(frames, options["lee_frames"]), rotations=options["rotations"], seed=options["seed"],
             batch_size=options["batch_size"]).forces_meV_A)
         seen = predict.seen
-    degrees = range(1, full.config.max_degree + 1)
+    coded_leaves = [leaf for leaf in full.stored.schema.leaves.values() if isinstance(leaf, VectorQuantizerLeaf)]
+    degrees = range(1, max(leaf.max_degree for leaf in coded_leaves) + 1)
     rule = coder.recipe().rules[0]
     formats = [coder.vectors if coder.vectors.supports(degree) else rule.higher for degree in degrees]
     return {

@@ -20,9 +20,9 @@ import numpy as np
 
 import gaq
 from benchmarks.catalogue import CONSERVATION, LABELS
-from gaq.assess.evaluate import hardware
 from gaq.errors import GaqError
 from gaq.files import sha256, write_atomically
+from gaq.machine import hardware
 from gaq.metrics.conservation import SETTLING, energy_drift
 
 FILE = Path("docs/results/nanosecond.json")

@@ -32,8 +32,9 @@ def changes(forcefield: ForceField) -> list[str]:
     said += [f"schedule.{name}={_text(getattr(recipe.schedule, name))}" for name in Schedule.model_fields
              if recipe.rules and getattr(recipe.schedule, name) != getattr(base.schedule, name)]
     usual = ModelConfig(species=(1,))
-    if forcefield.config.attention != usual.attention:
-        said.append(f"model.attention={forcefield.config.attention}")
+    attention = getattr(forcefield.config, "attention", usual.attention)
+    if attention != usual.attention:
+        said.append(f"model.attention={attention}")
     if recipe.rules != base.rules:
         said.append("(rules of an earlier version of the recipe)")
     return said

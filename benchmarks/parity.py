@@ -7,7 +7,6 @@ noise of float sums on, so that no other order of sums can come closer. Models t
 """
 
 import argparse
-import copy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 import gaq
-from gaq.assess.evaluate import hardware
 from gaq.backends.native.errors import NoSuchInstructionSet
 from gaq.backends.native.potential import NativePotential
 from gaq.data.structures import waters
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField
 from gaq.graph import Graph, collate
+from gaq.machine import hardware
 from gaq.structure import Structure
 
 SETS = ("scalar", "avx2", "avx512")
@@ -80,12 +79,12 @@ def add_rows(field: ForceField, frames: list[Structure], names: tuple[str, str],
             shown[3:] = [f"{MEV * np.abs(a - b).mean():.4g}" for a, b in ((forces, reference), (energy, energies))]
         table.add_row(*names, name, *shown)
 
-    energy, plain = computed(field, graphs)
+    energy, plain = computed(field.on("torch"), graphs)
     row("PyTorch, float32", energy, plain, None)
-    row("PyTorch, float64", *computed(ForceField(copy.deepcopy(field.model).double(), field.recipe), graphs), plain)
+    row("PyTorch, float64", *computed(field.on("torch", dtype="float64"), graphs), plain)
     for isa in SETS:
         try:
-            row(f"engine, {isa}", *computed(NativePotential(field, isa=isa), graphs), plain)
+            row(f"engine, {isa}", *computed(NativePotential(field.stored, isa=isa), graphs), plain)
         except NoSuchInstructionSet:
             continue
 
@@ -93,8 +92,7 @@ def add_rows(field: ForceField, frames: list[Structure], names: tuple[str, str],
 def computed(field: ForceField | NativePotential, graphs: list[Graph]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return energies (frames,) and forces (atoms, 3)."""
     found = [field.predict(graph) for graph in graphs]
-    return (np.concatenate([np.asarray(p.energy, dtype=np.float64) for p in found]),
-            np.concatenate([np.asarray(p.forces, dtype=np.float64) for p in found]))
+    return np.concatenate([p.energy for p in found]), np.concatenate([p.forces for p in found])
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from benchmarks.pictures import draw
 from benchmarks.plan import Planner, settings_of
 from benchmarks.settings import COMMAND, QUICK, SECTIONS, Settings
 from benchmarks.workers import Outcome, recall, run_jobs, say
-from gaq.assess.evaluate import hardware
 from gaq.errors import ConfigError, GaqError
 from gaq.files import write_atomically
+from gaq.machine import hardware
 
 FORMAT, FORMAT_VERSION = "gaq-results-page", 1
 

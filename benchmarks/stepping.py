@@ -68,9 +68,10 @@ def measured(path: Path, structure: Structure, repeats: int) -> dict[str, np.nda
     surface = PotentialSurface(fields[1].potential, structure)
     within = stepper_for(surface, structure.atomic_masses, Bath(TIMESTEP * units.fs))
     state = within.start(structure.positions, velocities)
-    potential = fields[2].potential
-    potential.engine.set_graph(potential.graph(structure))
-    return interleaved({"compute": lambda: potential.engine.compute(structure.positions), "ase": through.step,
+    engine = fields[2].potential.engine
+    assert engine is not None  # for mypy: the engine was asked for
+    engine.set_graph(fields[2].graph(structure))
+    return interleaved({"compute": lambda: engine.compute(structure.positions), "ase": through.step,
                         "own": lambda: within.run(state, 1)}, repeats)
 
 

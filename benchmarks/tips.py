@@ -6,7 +6,6 @@ before it. At last float64 runs with one such code alone in place of its own: th
 """
 
 import argparse
-import copy
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import gaq
+from gaq.backends.torch import TorchPotential
 from gaq.data.structures import waters
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField
@@ -61,21 +61,23 @@ class Tape:
     """Stands in for `round_through`, which every code passes: notes codes, and replaces them by given ones.
 
     Args:
-        model: its leaves, and those of copies that are made later, say where codes belong.
+        models: their leaves say where codes belong.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, *models: nn.Module) -> None:
         self.leaf, self.noted, self.given = "", list[Rounded](), dict[int, Tensor]()
-        for name, leaf in model.named_modules():
-            if isinstance(leaf, QuantizedLinear | QuantizedVectors):
-                leaf.register_forward_pre_hook(self._entering(name))
+        for model in models:
+            for name, leaf in model.named_modules():
+                if isinstance(leaf, QuantizedLinear | QuantizedVectors):
+                    leaf.register_forward_pre_hook(self._entering(name))
 
-    def run(self, field: ForceField, graph: Graph, given: dict[int, Tensor]) -> tuple[NDArray[np.float64], list[Rounded]]:
+    def run(self, field: TorchPotential, graph: Graph, given: dict[int, Tensor]
+            ) -> tuple[NDArray[np.float64], list[Rounded]]:
         """Return forces, meV/Å, and every rounding in order, with the codes that it would have chosen itself."""
         self.noted, self.given = [], given
         with patch.object(affine, "round_through", self._round), patch.object(magnitude, "round_through", self._round):
             forces = field.predict(graph).forces
-        return MEV * forces.double().numpy(), self.noted
+        return MEV * forces, self.noted
 
     def _entering(self, name: str) -> Callable[[nn.Module, tuple], None]:
         def enter(leaf: nn.Module, given: tuple) -> None:
@@ -116,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             known = gaq.load_frames(f"rmd17:{path.stem.split('-')[0]}:1:test").spread(given.frames)
             study(field, [field.graph(frame) for frame in known], f"{path.stem}, {len(known)} test frames")
             if set(field.species) >= {1, 8}:
-                study(gaq.load(path), [field.graph(waters(64))], f"{path.stem}, 64 waters")
+                study(field, [field.graph(waters(64))], f"{path.stem}, 64 waters")
     except GaqError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -125,12 +127,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def study(field: ForceField, graphs: list[Graph], title: str) -> None:
     """Print what tips on structures, added up."""
-    tape = Tape(field.model)
-    exact = ForceField(copy.deepcopy(field.model).double(), field.recipe)
+    usual, exact = (TorchPotential(field.stored, dtype=dtype) for dtype in ("float32", "float64"))
+    tape = Tape(usual.network, exact.network)
     found: dict[str, Tipped] = {}
     apart, alike = 0.0, 0.0
     for graph in graphs:
-        plain, single = tape.run(field, graph, {})
+        plain, single = tape.run(usual, graph, {})
         precise, double = tape.run(exact, graph, {})
         told, own = tape.run(exact, graph, {n: r.codes for n, r in enumerate(single)})
         apart, alike = max(apart, float(np.abs(plain - precise).max())), max(alike, float(np.abs(plain - told).max()))

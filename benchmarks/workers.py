@@ -24,8 +24,9 @@ from gaq.errors import GaqError
 from gaq.files import write_atomically
 
 QUIET = 10.0  # s between lines
-NUMERICS = ("nn", "quant", "metrics", "engine", "audit.py", "forcefield.py", "graph.py", "recipe.py", "so3.py",
-            "train/fit.py", "transform.py")  # parts of the package that a figure may depend on
+NUMERICS = ("assess/audit.py", "backends", "compress", "dynamics", "lib", "lowering", "metrics", "models", "nn", "quant",
+            "arrays.py", "forcefield.py", "graph.py", "leaves.py", "neighbours.py", "radial.py", "recipe.py",
+            "rotations.py", "so3.py", "stored.py", "training/fit.py")  # parts of the package that a figure may depend on
 HERE = Path(__file__).parent
 
 

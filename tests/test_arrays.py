@@ -12,7 +12,8 @@ from gaq.arrays import kind, namespace, power
 
 
 @pytest.mark.parametrize("module", [
-    "gaq.recipe", "gaq.quant.packing", "gaq.so3", "gaq.radial", "gaq.models.transformer.extrapolation", "gaq.graph", "gaq.stored",
+    "gaq.recipe", "gaq.quant.packing", "gaq.so3", "gaq.radial", "gaq.models.transformer.extrapolation",
+    "gaq.graph", "gaq.stored",
     "gaq.models.transformer.lowering", "gaq.backends.native.potential", "gaq.forcefield"])
 def test_formulas_and_formats_do_not_import_torch(module: str) -> None:
     subprocess.run([sys.executable, "-c", f"import sys, {module}; assert 'torch' not in sys.modules"], check=True)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gaq.bench import Comparison, Plan, Row, Skip, as_json, compare
 from gaq.bench import comparison as comparison_module
-from gaq.bench.costs import OPERATIONS, parts, step_seconds
+from gaq.bench.costs import OPERATIONS, step_seconds
 from gaq.bench.peers import PEERS, Peer, PeerFailed, PeerMissing
 from gaq.bench.steps import BACKENDS
 from gaq.bench.summary import exponent, summarize
@@ -24,7 +24,9 @@ from gaq.cli.benchmarking import thread_counts
 from gaq.data.structures import azobenzene, waters
 from gaq.errors import ConfigError, GaqError
 from gaq.graph import build_graph, collate
+from gaq.models.transformer.costs import keeps_filters, parts
 from gaq.models.transformer.recipes import RECIPES
+from gaq.nn.tensors import tensors
 
 FIELD = forcefield("robust", "fp32")
 FAST = ("torch-eager", "torch-bf16", "engine")
@@ -172,7 +174,7 @@ def test_rounds_are_interleaved() -> None:
 @pytest.mark.parametrize("shape", list(SHAPES))
 def test_costs_are_the_products_that_pytorch_counts(shape: str) -> None:
     """Within 2 %: geometry may multiply a little too."""
-    graph = collate([build_graph(s, 4.0) for s in structures("batch-2:CH3CH2OH")])
+    graph = tensors(collate([build_graph(s, 4.0) for s in structures("batch-2:CH3CH2OH")]))
     model = float_model(shape)
     vectors = graph.positions[graph.neighbours] - graph.positions[graph.centers]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -193,8 +195,9 @@ def test_low_bit_products_run_in_whole_numbers() -> None:
     assert kinds["w4a8"]["attention.0.mix"] == kinds["w4a8"]["attention.0.messages"] == "float32"
     times = {name: step_seconds(SHAPES["robust"], RECIPES[name], 10, 100, RATES) for name in kinds}
     assert times["fp32"] == times["w4"] > max(times["w4a16"], times["w4a8"])
+    assert keeps_filters(SHAPES["robust"], 100)
     work = sum((part.forward + part.adjoint) * (10 if part.per == "atom" else 100)
-               for part in parts(SHAPES["robust"], kept=True))
+               for part in parts(SHAPES["robust"], edges=100))
     assert times["fp32"] == pytest.approx(OPERATIONS * work / 2e9)
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import gaq
-from gaq.forcefield import ForceField, frozen
+from gaq.compress.swap import stored
+from gaq.forcefield import ForceField
 from gaq.models.transformer.config import ModelConfig
 from gaq.models.transformer.network import Transformer
-from gaq.models.transformer.recipes import RECIPES
+from gaq.recipe import FLOAT
 
 ROOT = Path(__file__).parents[1]
 SHAPE = {"scalars": 8, "vectors": 4, "heads": 2, "layers": 1, "radial_functions": 4, "filter_width": 8, "cutoff": 3.0}
@@ -22,7 +23,7 @@ def tiny(species: tuple[int, ...]) -> ForceField:
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.05 * torch.randn_like(p))
-    return frozen(model, RECIPES["fp32"], {"steps": 3})
+    return ForceField(stored(model, FLOAT, {"steps": 3}))
 
 
 @pytest.fixture

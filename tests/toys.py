@@ -97,9 +97,9 @@ class Curl(Springs):
 
     def predict(self, graph: Graph, stress: bool = False) -> Prediction:
         prediction = super().predict(graph, stress)
-        sums = np.zeros((graph.structures, 3))
-        np.add.at(sums, graph.batch, graph.positions)
-        x = graph.positions - (sums / graph.atoms_per_structure()[:, None])[graph.batch]
+        positions, batch, sums = np.asarray(graph.positions), np.asarray(graph.batch), np.zeros((graph.structures, 3))
+        np.add.at(sums, batch, positions)
+        x = positions - (sums / np.bincount(batch)[:, None])[batch]
         swirl = self.curl * np.stack([-x[:, 1], x[:, 0], np.zeros(len(x))], -1)
         return Prediction(prediction.energy, prediction.forces + swirl, prediction.atom_energies)
 

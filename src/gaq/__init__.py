@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gaq.bench import compare
     from gaq.data import Frames, KeyMap, load_frames
     from gaq.errors import GaqError
-    from gaq.forcefield import ForceField, load
+    from gaq.forcefield import ForceField, export, load
     from gaq.graph import Graph, Potential, Prediction
     from gaq.metrics.equivariance import local_equivariance_error
     from gaq.models import load_recipe
@@ -26,22 +26,23 @@ if TYPE_CHECKING:
     from gaq.simulation import run_md
     from gaq.structure import Structure
     from gaq.training.config import Optimization, TrainConfig, load_config
-    from gaq.training.fit import quantize, train
+    from gaq.training.fit import quantize, train, with_training_range
 
 _HOMES = {
     "gaq.assess.allocate": ("Budget", "allocate"), "gaq.assess.audit": ("audit",), "gaq.assess.evaluate": ("evaluate",),
     "gaq.assess.sensitivity": ("sensitivity",), "gaq.bench": ("compare",), "gaq.data": ("Frames", "KeyMap", "load_frames"),
-    "gaq.errors": ("GaqError",), "gaq.forcefield": ("ForceField", "load"),
+    "gaq.errors": ("GaqError",), "gaq.forcefield": ("ForceField", "export", "load"),
     "gaq.graph": ("Graph", "Potential", "Prediction"),
     "gaq.metrics.equivariance": ("local_equivariance_error",), "gaq.models": ("load_recipe",),
     "gaq.recipe": ("Recipe", "Rule", "save_recipe"), "gaq.relaxation": ("relax",), "gaq.simulation": ("run_md",),
     "gaq.structure": ("Structure",),
-    "gaq.training.config": ("Optimization", "TrainConfig", "load_config"), "gaq.training.fit": ("quantize", "train")}
+    "gaq.training.config": ("Optimization", "TrainConfig", "load_config"),
+    "gaq.training.fit": ("quantize", "train", "with_training_range")}
 
 __all__ = ["Budget", "ForceField", "Frames", "GaqError", "Graph", "KeyMap", "Optimization", "Potential", "Prediction",
-           "Recipe", "Rule", "Structure", "TrainConfig", "allocate", "audit", "compare", "evaluate", "load", "load_config",
-           "load_frames", "load_recipe", "local_equivariance_error", "quantize", "relax", "run_md", "save_recipe",
-           "sensitivity", "train"]
+           "Recipe", "Rule", "Structure", "TrainConfig", "allocate", "audit", "compare", "evaluate", "export", "load",
+           "load_config", "load_frames", "load_recipe", "local_equivariance_error", "quantize", "relax", "run_md",
+           "save_recipe", "sensitivity", "train", "with_training_range"]
 
 
 def __getattr__(name: str) -> Any:

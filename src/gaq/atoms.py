@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms, FixCartesian
 from numpy.typing import NDArray
 
 from gaq.errors import StructureError
@@ -64,6 +63,8 @@ def atoms_of(structure: Structure) -> Atoms:
     if structure.spin:
         atoms.info[_MULTIPLICITY] = 2.0 * structure.spin + 1.0
     if structure.fixed is not None:
+        from ase.constraints import FixAtoms
+
         atoms.set_constraint(FixAtoms(mask=structure.fixed))
     return atoms
 
@@ -107,6 +108,10 @@ def _number(value: Any, name: str) -> float:
 
 def _fixed(atoms: Atoms) -> NDArray[np.bool_]:
     fixed = np.zeros(len(atoms), dtype=bool)
+    if not atoms.constraints:
+        return fixed
+    from ase.constraints import FixAtoms, FixCartesian  # brings much of SciPy, a second and 40 MB
+
     for constraint in atoms.constraints:
         axes = np.asarray(constraint.todict()["kwargs"]["mask"]) if isinstance(constraint, FixCartesian) else None
         if isinstance(constraint, FixAtoms) or (axes is not None and axes.all()):

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from gaq.adapters.ase import GaqCalculator
 from gaq.backends import compute, variants
 from gaq.backends.contract import Computed
+from gaq.backends.native.potential import emitter
+from gaq.errors import OutputError
+from gaq.files import write_atomically
 from gaq.graph import Graph, Prediction, build_graph
 from gaq.models.contract import Config
-from gaq.optional import extras
 from gaq.recipe import Recipe
 from gaq.stored import StoredModel, read_model
 from gaq.structure import Structure
@@ -44,13 +46,7 @@ class ForceField:
             PackageMissing: PyTorch is needed, and not installed.
         """
         if self._potential is None:
-            backend, threads, device, dtype = self._asked
-            if device is None and dtype is None:
-                self._potential = compute(self.stored, backend, threads)
-            else:
-                with extras():
-                    from gaq.backends.torch import TorchPotential
-                self._potential = TorchPotential(self.stored, device or "cpu", dtype or "float32")
+            self._potential = compute(self.stored, *self._asked)
         return self._potential
 
     def on(self, backend: str = "auto", threads: int | None = None, device: str | None = None,
@@ -136,8 +132,16 @@ class ForceField:
 
     def quantizers_alone(self) -> dict[str, Computed]:
         """Return, for each activation quantizer by the name of its leaf, a potential in which it alone rounds."""
-        backend, threads, device, dtype = self._asked
-        return variants(self.stored, backend if device is dtype is None else "torch", threads)
+        return variants(self.stored, *self._asked)
+
+    def export(self, path: str | Path) -> None:
+        """Write what the native engine reads, for programs in C and C++, atomically; see docs/format.md. An old file goes.
+
+        Raises:
+            NotLowered: the engine does not compute this model.
+            OutputError: the disk is full or the folder cannot be written; an old file stays as it was.
+        """
+        write_atomically(path, emitter(self.stored).blob().data)
 
     def save(self, path: str | Path) -> None:
         """Write the force field as one safetensors file, atomically; an old file is replaced.
@@ -159,3 +163,22 @@ def load(path: str | Path, backend: str = "auto", threads: int | None = None) ->
         ModelFileError: no such file, not a gaq model (a pickle, say), truncated, damaged, or newer than this program.
     """
     return ForceField(read_model(path), backend, threads)
+
+
+def export(model: ForceField | str | Path, out: str | Path, overwrite: bool = False) -> None:
+    """Write a force field as the one file that the native engine reads, for programs in C and C++: see docs/format.md.
+
+    Args:
+        model: a force field, or its file.
+        out: the file to write, by custom `*.gaqblob`.
+        overwrite: whether a file that is there may go.
+
+    Raises:
+        ModelFileError: no model in the file.
+        NotLowered: the engine does not compute this model.
+        OutputError: `out` exists already, or cannot be written.
+    """
+    field = model if isinstance(model, ForceField) else load(model)
+    if Path(out).exists() and not overwrite:
+        raise OutputError(f"{out} exists already; replace it with overwrite=True, or choose another path")
+    field.export(out)

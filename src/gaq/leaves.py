@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaq.errors import ConfigError, ModelFileError
-from gaq.quant.formats import IntFormat
+from gaq.quant.formats import IntFormat, int_format
 from gaq.quant.packing import check_codes, packed_size
 from gaq.quant.vector_formats import VectorFormat
 from gaq.recipe import Recipe, Rule
@@ -62,7 +62,7 @@ class TensorType:
                                  f"{self.dtype} of shape {self.shape}")
         if given.dtype.kind == "f" and not np.isfinite(given).all():
             raise ModelFileError(f"the tensor {name!r} holds values that are not finite")
-        if self.steps and not ((given >= 1 / LARGEST_STEP) & (given <= LARGEST_STEP)).all():
+        if self.steps and not 1 / LARGEST_STEP <= given.min() <= given.max() <= LARGEST_STEP:
             raise ModelFileError(f"{name}: steps must be from {1 / LARGEST_STEP:.0e} to {LARGEST_STEP:.0e}; they go from "
                                  f"{float(given.min()):.3g} to {float(given.max()):.3g}")
         if self.codes is not None:
@@ -121,7 +121,7 @@ class Leaf:
         if rule.weight is None:
             return {"weight.weight": float32(*self.weight)}
         steps = (*self.weight[:-1], 1) if rule.granularity == "channel" else (1,) * len(self.weight)
-        fmt = IntFormat(bits=rule.weight)
+        fmt = int_format(rule.weight)
         size = packed_size(math.prod(self.weight), fmt)
         packed = TensorType(np.dtype(np.uint8), (size,), codes=fmt, unpacked=self.weight)
         return {"weight.packed": packed, "weight.scale": float32(*steps, steps=True)}

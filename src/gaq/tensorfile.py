@@ -70,7 +70,7 @@ def digest(header: dict[str, Any], state: Mapping[str, NDArray]) -> str:
     found = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(state):
         t = state[name]
-        found.update(f"\n{name} torch.{t.dtype} {t.shape}\n".encode())
+        found.update(f"\n{name} torch.{t.dtype.name} {t.shape}\n".encode())
         found.update(t.tobytes())
     return found.hexdigest()
 

@@ -6,9 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from ase.calculators.emt import EMT
-from gaq.backends.choice import on_backend
 from tiny import cluster, crystal, forcefield
 from toys import Broken, Curl, LennardJones, Springs, molecule
 
@@ -27,6 +25,7 @@ from gaq.assess.audit import (
     derivatives,
     usual_plan,
 )
+from gaq.backends.torch import TorchPotential
 from gaq.data import Frames
 from gaq.errors import ConfigError, DataError, GaqError
 from gaq.graph import build_graph
@@ -82,7 +81,7 @@ def test_a_curl_is_found_by_every_measure():
 @pytest.mark.parametrize(("recipe", "failed"), [
     ("w4", set()), ("w4a8", {"force_fd_meV_A", "lambda_antisymmetry"})])
 def test_quantized_models(recipe, failed):
-    result = audit(forcefield("l1", recipe), Frames((cluster(),), "clusters"), replace(SHORT, picoseconds=0.004))
+    result = audit(forcefield("l1", recipe).on(), Frames((cluster(),), "clusters"), replace(SHORT, picoseconds=0.004))
     assert failures(result) - {"nve_drift_meV_atom_ps"} == failed
     assert (result["nve_fluctuation_ratio"], result["nve"][0]["timestep_fs"]) == (None, 0.5)
 
@@ -176,9 +175,9 @@ def test_a_periodic_box_is_audited_on_the_engine_and_says_how_far_it_is(monkeypa
     def forbidden(*arguments, **keywords):
         raise AssertionError("the definition in PyTorch must not be asked")
 
-    field, told, now = forcefield("l1", "w4"), [], time.monotonic()
-    monkeypatch.setattr(type(field), "predict", forbidden)
-    monkeypatch.setattr(type(field), "__call__", forbidden)
+    field, told, now = forcefield("l1", "w4").on(), [], time.monotonic()
+    monkeypatch.setattr(TorchPotential, "predict", forbidden)
+    monkeypatch.setattr(TorchPotential, "__call__", forbidden)
     result = audit(field, Frames((box(),), "box"), replace(SHORT, picoseconds=0.005, loops=1, replicas=2),
                    progress=lambda done, total, stage: told.append((done, total, stage, time.monotonic() - now)))
     assert result["backend"] == result["derivatives_backend"]
@@ -206,8 +205,8 @@ def test_rounding_of_the_engine_hides_no_verdict():
     plan = replace(SHORT, frames=1, loops=1)
     for recipe in ("w4", "w4a8"):
         field, frames = forcefield("l1", recipe), [cluster()]
-        single = derivatives(on_backend(field, "engine"), field, frames, field.cutoff, plan, steps=SINGLE_STEPS)
-        double = derivatives(field.to(dtype=torch.float64), field, frames, field.cutoff, plan)
+        single = derivatives(field.on("engine"), field, frames, field.cutoff, plan, steps=SINGLE_STEPS)
+        double = derivatives(field.on("torch", dtype="float64"), field, frames, field.cutoff, plan)
         fine, coarse = double["lambda_antisymmetry"]["max"], single["lambda_antisymmetry"]["max"]
         assert coarse == pytest.approx(fine, rel=0.1, abs=2e-4)
         assert single["force_fd_mean_meV_A"]["0.01"] == pytest.approx(

@@ -6,16 +6,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from tiny import cluster, forcefield
 from toys import Broken, Cubic, Springs, Wind, molecule
 
 import gaq
-from gaq.assess.evaluate import evaluate, hardware
-from gaq.backends.native.errors import NotLowered
+from gaq.assess.evaluate import evaluate
 from gaq.data import Frames
 from gaq.errors import ConfigError, DataError, GaqError
 from gaq.files import sha256
+from gaq.lowering.blob import NotLowered
+from gaq.machine import hardware
 from gaq.report import read_results
 
 QUICK = {"rotations": 8, "lee_frames": 2}
@@ -25,9 +25,9 @@ def as_forcefield(toy, recipe: str = "fp32", variants=(), **provenance):
     """Give a toy the bookkeeping of a `ForceField`."""
     toy.recipe = SimpleNamespace(name=recipe)
     toy.provenance = {"version": "0.1.0", **provenance}
-    toy.stored_bytes = lambda: {"a.weight": 60, "b.weight": 40}
-    toy.fp32_bytes = lambda: 400
-    toy.single_quantizer_variants = lambda: dict(variants)
+    toy.stored = SimpleNamespace(bytes_by_tensor=lambda: {"a.weight": 60, "b.weight": 40}, bytes_in_float32=lambda: 400)
+    toy.backend = "torch"
+    toy.quantizers_alone = lambda: dict(variants)
     toy.saturation = lambda graphs: [(name, 0.25) for name, _ in variants]
     return toy
 
@@ -38,7 +38,7 @@ def frames(count: int = 5, energy_error: float = 0.002) -> Frames:
         positions = molecule().positions + 0.05 * rng.normal(size=(5, 3))
         prediction = toy(toy.graph(molecule(positions)))
         made.append(molecule(positions, energy=prediction.energy.item() - energy_error,
-                             forces=prediction.forces.numpy() + 0.01))
+                             forces=prediction.forces + 0.01))
     return Frames(tuple(made), source="toys")
 
 
@@ -126,7 +126,7 @@ def clusters(count: int = 6) -> Frames:
     for seed in range(count):
         structure = cluster(5 + seed % 3, seed=seed)
         said = field.predict(field.graph(structure))
-        made.append(replace(structure, energy=said.energy.item() + 0.01, forces=said.forces.numpy() + 0.02))
+        made.append(replace(structure, energy=said.energy.item() + 0.01, forces=said.forces + 0.02))
     return Frames(tuple(made), source="clusters")
 
 
@@ -151,11 +151,11 @@ def test_the_engine_measures_what_pytorch_measures(recipe):
 
 
 def test_what_the_engine_does_not_compute_pytorch_does():
-    entry = evaluate([("a", forcefield("l1", "int8-naive"), "a")], clusters(), **QUICK)["models"][0]
+    entry = evaluate([("a", forcefield("l1", "int8-naive").on(), "a")], clusters(), **QUICK)["models"][0]
     assert entry["backend"] == "torch"
     with pytest.raises(NotLowered):
         evaluate([("a", forcefield("l1", "int8-naive"), "a")], clusters(), backend="engine", **QUICK)
-    double = evaluate([("a", forcefield("robust", "w4", torch.float64), "a")], clusters(), **QUICK)["models"][0]
+    double = evaluate([("a", forcefield("robust", "w4", "float64"), "a")], clusters(), **QUICK)["models"][0]
     assert double["backend"] == "torch"
     assert double["lee_forces_meV_A"]["max"] < 1e-7
     with pytest.raises(ConfigError, match="did you mean 'engine'"):
@@ -165,5 +165,5 @@ def test_what_the_engine_does_not_compute_pytorch_does():
 def test_metrics_take_a_field_on_any_backend():
     field = forcefield("robust", "fp32")
     errors = [gaq.local_equivariance_error(predict, clusters(2), rotations=3).forces_meV_A.max
-              for predict in (field, gaq.on_backend(field, "engine"), gaq.on_backend(field, "torch"))]
+              for predict in (field, field.on("engine"), field.on("torch"))]
     assert max(errors) < 0.1

@@ -4,17 +4,8 @@ import pytest
 import torch
 from tiny import SHAPES, calibration, cluster, float_model, forcefield, prepared
 
-from gaq.compress.swap import (
-    build,
-    freeze,
-    leaves,
-    observe,
-    prepare,
-    protect,
-    release_vectors,
-    saturation,
-    single_quantizers,
-)
+from gaq.compress.probe import activate, leaves, observe, protect, release_vectors, saturation
+from gaq.compress.swap import empty, freeze, prepare
 from gaq.errors import ConfigError
 from gaq.graph import build_graph
 from gaq.models.transformer.recipes import RECIPES
@@ -31,6 +22,7 @@ from gaq.nn.quantized import (
     QuantizedLinear,
     QuantizedVectors,
 )
+from gaq.nn.tensors import tensors
 from gaq.quant.vector_formats import MDDQ, Components, FibonacciCodebook
 from gaq.recipe import Recipe, Rule
 
@@ -177,12 +169,12 @@ def test_inputs_alone_can_be_rounded() -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_empty_model_takes_the_state_of_a_full_one(shape: str, recipe: str) -> None:
     full, drawn = freeze(prepared(shape, recipe)), torch.random.get_rng_state()
-    empty = build(SHAPES[shape], RECIPES[recipe])
-    assert all(t.is_meta for t in empty.state_dict().values())
-    assert {name: (t.shape, t.dtype) for name, t in empty.state_dict().items()} == {
+    made = empty(SHAPES[shape], RECIPES[recipe])
+    assert all(t.is_meta for t in made.state_dict().values())
+    assert {name: (t.shape, t.dtype) for name, t in made.state_dict().items()} == {
         name: (t.shape, t.dtype) for name, t in full.state_dict().items()}
-    empty.load_state_dict(full.state_dict(), assign=True)
-    assert torch.equal(empty.eval()(calibration()).forces, full(calibration()).forces)
+    made.load_state_dict(full.state_dict(), assign=True)
+    assert torch.equal(made.eval()(calibration()).forces, full(calibration()).forces)
     assert torch.equal(drawn, torch.random.get_rng_state())  # loading a model changes no random numbers drawn after it
 
 
@@ -200,7 +192,7 @@ def test_vectors_are_released_on_demand() -> None:
 
 def test_protection_prefers_atoms_with_many_neighbours() -> None:
     model = prepared("robust", "degree-quant")
-    graph = build_graph(cluster(12, seed=3, spacing=1.5), 3.0)
+    graph = tensors(build_graph(cluster(12, seed=3, spacing=1.5), 3.0))
     quantizer = next(m for m in model.modules() if isinstance(m, ProtectedInputCodes))
     counts = torch.zeros(12)
     for seed in range(400):
@@ -237,17 +229,26 @@ def _eight():
 
 def test_one_quantizer_at_a_time() -> None:
     model = freeze(prepared("robust", "w4a8"))
-    variants = single_quantizers(model)
-    active = [m for m in model.modules() if isinstance(m, (InputCodes, QuantizedVectors))]
-    assert len(variants) == len(active)
+    variants = model.schema.quantizers(RECIPES["w4a8"])
+    rounding = [m for m in model.modules() if isinstance(m, (InputCodes, QuantizedVectors))]
+    assert len(set(variants)) == len(variants) == len(rounding)
     assert "attention.0.feature" in variants
     assert "attention.0.query" in variants
-    for name, variant in variants.items():
-        on = [n for n, m in variant.named_modules() if isinstance(m, (InputCodes, QuantizedVectors)) and m.active]
+    for name in variants:
+        activate(model, (name,))
+        on = [n for n, m in model.named_modules() if isinstance(m, (InputCodes, QuantizedVectors)) and m.active]
         assert [n.removesuffix(".inputs") for n in on] == [name]
-    weights_only = prepared("robust", "w4a8")
-    assert all(m.active for m in weights_only.modules() if isinstance(m, (InputCodes, QuantizedVectors)))
-    assert single_quantizers(float_model("robust")) == {}
+    activate(model, None)
+    assert all(m.active for m in rounding)
+    assert all(m.active for m in prepared("robust", "w4a8").modules() if isinstance(m, (InputCodes, QuantizedVectors)))
+    assert float_model("robust").schema.quantizers(RECIPES["fp32"]) == ()
+    fields = forcefield("robust", "w4a8").quantizers_alone()
+    assert tuple(fields) == variants
+    for name, field in fields.items():
+        on = [n for n, m in field.network.named_modules() if isinstance(m, (InputCodes, QuantizedVectors)) and m.active]
+        assert [n.removesuffix(".inputs") for n in on] == [name]
+    assert {v.network.dtype for v in forcefield("robust", "w4a8", "float64").quantizers_alone().values()} == {torch.float64}
+    assert forcefield("robust", "fp32").quantizers_alone() == {}
 
 
 def test_an_inactive_quantizer_passes_values_on() -> None:
@@ -261,7 +262,7 @@ def test_an_inactive_quantizer_passes_values_on() -> None:
 
 
 def test_saturation_names_every_quantizer() -> None:
-    rows = saturation(forcefield("robust", "w4a8").model, [calibration()])
+    rows = saturation(forcefield("robust", "w4a8").potential.network, [calibration()])
     names = [name for name, _ in rows]
     assert "attention.0.feature.l1" in names
     assert "attention.0.feature.l2" in names

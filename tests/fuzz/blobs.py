@@ -13,13 +13,13 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from gaq.backends.native.engine import NativeEngine
 from gaq.backends.native.errors import BadBlob, NoSuchInstructionSet
+from gaq.backends.native.potential import emitter
 from gaq.errors import GaqError
 from gaq.graph import Graph, build_graph
-from gaq.lowering.blob import ENTRY, HEADER, TYPES, _written, lower
+from gaq.lowering.blob import ENTRY, HEADER, TYPES, written
 from gaq.structure import Structure
 from tests.fuzz.harness import DRIVER
 from tests.sealing import arrays_of, sealed
@@ -38,7 +38,7 @@ WHOLE = (0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 25, 31, 32, 33, 63, 64, 
 @cache
 def base(number: int) -> tuple[bytes, dict[str, np.ndarray]]:
     """A sound blob, whole and as its arrays."""
-    data = lower(forcefield(*BASES[number]).model).data
+    data = emitter(forcefield(*BASES[number]).stored).blob().data
     return data, arrays_of(data)
 
 
@@ -64,7 +64,7 @@ def used(blob: bytes) -> str:
         for graph in graphs(engine):
             try:
                 engine.set_graph(graph)
-                energies, forces, _ = engine.compute(graph.positions.numpy(), virial=True)
+                energies, forces, _ = engine.compute(graph.positions, virial=True)
             except MemoryError:  # which is a GaqError too
                 raise
             except GaqError:
@@ -82,11 +82,11 @@ def graphs(engine: NativeEngine) -> list[Graph]:
     known: list[int] = []
     for z in (*SPECIES, *range(1, 119)):
         with contextlib.suppress(GaqError):
-            engine.set_graph(replace(alone, species=torch.tensor([z])))
+            engine.set_graph(replace(alone, species=np.array([z])))
             known.append(z)
         if len(known) == len(SPECIES):
             break
-    species = torch.from_numpy(np.resize(known, 5))
+    species = np.resize(known, 5)
     return [replace(cluster, species=species), replace(crystal, species=species[:2])]
 
 
@@ -154,7 +154,7 @@ def with_arrays_changed(rng: np.random.Generator, arrays: dict[str, np.ndarray])
                 change_values(rng, array)
         arrays[name] = array
     with np.errstate(all="ignore"):
-        return _written(arrays)
+        return written("transformer", arrays)
 
 
 def change_values(rng: np.random.Generator, array: np.ndarray) -> None:

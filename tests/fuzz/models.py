@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from gaq.backends.native.errors import BadBlob, NotLowered
+from gaq.backends.native.errors import BadBlob
 from gaq.backends.native.potential import NativePotential
 from gaq.errors import GaqError
 from gaq.forcefield import ForceField, load
+from gaq.lowering.blob import NotLowered
 from gaq.structure import Structure
 from gaq.tensorfile import digest
 from tests.sealing import contents
@@ -31,6 +32,7 @@ NUMBERS = (0.0, -0.0, 1.0, -1.0, 1e-45, 1e-40, 1.2e-38, 1e-30, 1e-20, 1e-10, 1e5
            -3e38, np.nan, np.inf, -np.inf)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int32, torch.int64,
           torch.bool, torch.complex64, torch.float8_e5m2)
+UNKNOWN_TO_NUMPY = (torch.bfloat16, torch.float8_e5m2)
 WHOLE = (0, 1, 2, 3, 4, 5, 7, 8, 12, 16, 24, 63, 64, 65, 100, 118, 119, 255, 4096, 4097, 10**6, 2**31, 2**63,
          10**30, -1, -2)
 CROWDED = 12.0  # Å; in a crystal a larger cutoff meets thousands of images
@@ -58,7 +60,7 @@ def try_case(rng: np.random.Generator, folder: Path) -> str:
             change_tensors(rng, state)
     path = folder / "m.safetensors"
     path.write_bytes(written(rng, header, state))
-    return use(load(path), rng, folder)
+    return use(load(path, "torch"), rng, folder)
 
 
 def use(field: ForceField, rng: np.random.Generator, folder: Path) -> str:
@@ -66,7 +68,7 @@ def use(field: ForceField, rng: np.random.Generator, folder: Path) -> str:
     field.save(folder / "again.safetensors")
     load(folder / "again.safetensors")
     try:
-        native = NativePotential(field, isa=str(rng.choice(("", "scalar", "avx2", "avx512"))) or None)
+        native = NativePotential(field.stored, isa=str(rng.choice(("", "scalar", "avx2", "avx512"))) or None)
     except NotLowered:
         native = None
     except BadBlob as refused:
@@ -86,9 +88,9 @@ def predicted(field: Any, structure: Structure) -> bool:
         made = field.predict(field.graph(structure))
     except GaqError:
         return False
-    assert torch.isfinite(made.energy).all()
-    assert torch.isfinite(made.atom_energies).all()
-    assert torch.isfinite(made.forces).all()
+    assert np.isfinite(made.energy).all()
+    assert np.isfinite(made.atom_energies).all()
+    assert np.isfinite(made.forces).all()
     return True
 
 
@@ -188,7 +190,8 @@ def written(rng: np.random.Generator, header: dict, state: dict[str, torch.Tenso
     """The bytes of the file, mostly sealed; some are then damaged."""
     header.pop("sha256", None)
     if rng.random() < 0.97:
-        header["sha256"] = digest(header, state)
+        known = {name: t.numpy() for name, t in state.items() if t.dtype not in UNKNOWN_TO_NUMPY}  # others are not read
+        header["sha256"] = digest(header, known)
     text = json.dumps(header)
     if rng.random() < 0.03:
         broken = ("[" * 10**5, '{"a":' * 10**5, text[:-1], "", "null", text.replace("1", "1e999", 1), "NaN", text * 2)

@@ -1,14 +1,14 @@
 """Distances, repulsion and outputs beyond what training saw: against their sources, and nothing within the bounds."""
 
+import copy
 import itertools
 
 import numpy as np
 import pytest
 import torch
-from tiny import CUTOFF, SPECIES, cluster, crystal, float_model
+from tiny import CUTOFF, SPECIES, cluster, crystal, deployed, float_model, forcefield, predict
 
-from gaq.errors import ModelFileError, SpeciesError
-from gaq.forcefield import ForceField
+from gaq.errors import DataError, ModelFileError, SpeciesError
 from gaq.graph import build_graph
 from gaq.models.transformer.extrapolation import (
     FAR,
@@ -20,9 +20,10 @@ from gaq.models.transformer.extrapolation import (
     repulsion,
     seen_distances,
 )
-from gaq.models.transformer.recipes import RECIPES
 from gaq.nn.distances import shortest_distances
+from gaq.nn.tensors import tensors
 from gaq.structure import Structure
+from gaq.training.fit import with_training_range
 
 
 def table(closest: float, *species: int) -> torch.Tensor:
@@ -131,7 +132,7 @@ def test_what_is_not_finite_is_not_hidden() -> None:
 
 def test_shortest_distances_see_every_frame_every_pair_and_images() -> None:
     structures = [cluster(8, seed=s) for s in range(3)] + [crystal(2.6)]
-    found = shortest_distances([build_graph(s, CUTOFF) for s in structures], SPECIES, CUTOFF).numpy()
+    found = shortest_distances([tensors(build_graph(s, CUTOFF)) for s in structures], SPECIES, CUTOFF).numpy()
     expected = np.full((4, 4), CUTOFF)
     for s in structures:
         assert s.cell is not None
@@ -148,7 +149,7 @@ def test_shortest_distances_see_every_frame_every_pair_and_images() -> None:
 
 def test_a_pair_that_was_never_near_is_held_at_the_sum_of_its_radii() -> None:
     apart = Structure(species=np.array([1, 6]), positions=np.array([[0.0, 0, 0], [CUTOFF + 1, 0, 0]]))
-    found = shortest_distances([build_graph(apart, CUTOFF)], (1, 6), CUTOFF)
+    found = shortest_distances([tensors(build_graph(apart, CUTOFF))], (1, 6), CUTOFF)
     assert bool((found == CUTOFF).all())
     assert float(pair_table(found, (1, 6), CUTOFF)[0, 0, 1]) == pytest.approx(0.95 * (0.31 + 0.76))
     caesium = pair_table(torch.full((1, 1), 2.0, dtype=torch.float64), (55,), 2.0)
@@ -156,21 +157,33 @@ def test_a_pair_that_was_never_near_is_held_at_the_sum_of_its_radii() -> None:
 
 
 def test_an_old_model_learns_its_training_range_from_frames() -> None:
-    old = ForceField(float_model("robust"), RECIPES["fp32"]).to()
-    old.model.closest.fill_(UNKNOWN)
-    old.model.energy_range.zero_()
-    frames = [cluster(8, seed=s) for s in range(4)]
-    new = old.with_training_range(frames)
-    assert bool((old.model.closest == UNKNOWN).all())
-    assert float(new.model.closest.min()) == min(np.linalg.norm(s.positions[:, None] - s.positions, axis=-1)[
+    old = copy.deepcopy(float_model("robust"))
+    old.closest.fill_(UNKNOWN)
+    old.energy_range.zero_()
+    new, frames = copy.deepcopy(old), [cluster(8, seed=s) for s in range(4)]
+    graphs = [tensors(build_graph(frame, CUTOFF)) for frame in frames]
+    new.start_training(graphs)
+    assert bool((new.energy_range == UNKNOWN).all())
+    new.finish_training(graphs)
+    assert bool((old.closest == UNKNOWN).all())
+    assert float(new.closest.min()) == min(np.linalg.norm(s.positions[:, None] - s.positions, axis=-1)[
         np.triu_indices(8, 1)].min() for s in frames)
-    assert bool((new.model.energy_range[:, 0] < new.model.energy_range[:, 1]).all())
+    assert bool((new.energy_range[:, 0] < new.energy_range[:, 1]).all())
     for frame in frames:
-        before, after = (field.predict(field.graph(frame)) for field in (old, new))
+        before, after = (predict(deployed(model), frame) for model in (old, new))
         assert torch.equal(before.energy, after.energy)
         assert torch.equal(before.forces, after.forces)
+    made = with_training_range(deployed(old), frames)
+    assert np.array_equal(made.stored.tensors["closest"], new.closest.numpy())
+    assert np.array_equal(made.stored.tensors["energy_range"], new.energy_range.numpy())
+    low = forcefield("robust", "w4a8")
+    again = with_training_range(low, frames).stored.tensors
+    assert all(np.array_equal(again[name], t) for name, t in low.stored.tensors.items()
+               if name not in ("closest", "energy_range"))
     with pytest.raises(SpeciesError):
-        old.with_training_range([Structure(species=np.array([2]), positions=np.zeros((1, 3)))])
+        with_training_range(made, [Structure(species=np.array([2]), positions=np.zeros((1, 3)))])
+    with pytest.raises(DataError, match="at least one structure"):
+        with_training_range(made, [])
 
 
 @pytest.mark.parametrize("closest", [-1.0, 6.0, np.nan, np.inf])

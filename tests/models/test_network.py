@@ -12,6 +12,7 @@ from gaq.models.network import edge_vectors
 from gaq.models.transformer.blocks import ByDegree
 from gaq.models.transformer.config import ModelConfig
 from gaq.models.transformer.network import Transformer
+from gaq.nn.tensors import tensors
 from gaq.rotations import random_rotations, wigner_d
 from gaq.so3 import components
 
@@ -57,8 +58,8 @@ def test_odd_shapes_work(changes: dict) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_features_turn_with_the_molecule(shape: str) -> None:
     """Scalars are invariant and features of degree l turn with D^l, after every block."""
-    model = forcefield(shape, "fp32", torch.float64).model
-    graph = build_graph(cluster(7, seed=4), 4.0)
+    model = forcefield(shape, "fp32", "float64").potential.network
+    graph = tensors(build_graph(cluster(7, seed=4), 4.0))
     matrix = random_rotations(1, torch.Generator().manual_seed(0))[0]
     seen: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[], []]
     for turned, kept in zip((graph, graph.rotated(matrix)), seen, strict=True):
@@ -81,11 +82,11 @@ def test_features_turn_with_the_molecule(shape: str) -> None:
 def test_the_energy_depends_on_angles() -> None:
     """Three atoms with the same distances from the middle one, and the outer pair beyond the cutoff."""
     from tiny import Structure, np
-    model = forcefield("robust", "fp32", torch.float64).model
+    model = forcefield("robust", "fp32", "float64").potential.network
 
     def energy(angle: float) -> float:
         positions = 3.0 * np.array([[1.0, 0, 0], [0, 0, 0], [np.cos(angle), np.sin(angle), 0]])
-        graph = build_graph(Structure(species=np.array([1, 8, 1]), positions=positions), 4.0)
+        graph = tensors(build_graph(Structure(species=np.array([1, 8, 1]), positions=positions), 4.0))
         assert len(graph.centers) == 4
         return float(model(graph).energy)
 

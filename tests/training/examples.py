@@ -10,9 +10,11 @@ import torch
 from toys import Springs, molecule
 
 from gaq.data import Frames
+from gaq.forcefield import ForceField
 from gaq.graph import Graph, build_graph
 from gaq.models.transformer.config import ModelConfig
 from gaq.models.transformer.network import Transformer
+from gaq.nn.tensors import tensor, tensors
 from gaq.recipe import Schedule
 from gaq.structure import Structure
 from gaq.training.batches import fit_offsets, force_scale, labelled_graphs
@@ -30,7 +32,7 @@ def frames(count: int = 20, seed: int = 0) -> Frames:
     for _ in range(count):
         positions = molecule().positions + 0.08 * rng.normal(size=(5, 3))
         said = toy(toy.graph(molecule(positions)))
-        made.append(molecule(positions, energy=said.energy.item() - 100.0, forces=said.forces.numpy()))
+        made.append(molecule(positions, energy=said.energy.item() - 100.0, forces=said.forces))
     return Frames(tuple(made), source="springs")
 
 
@@ -43,7 +45,7 @@ def crystals(count: int = 6, seed: int = 0) -> list[Structure]:
         places = np.array([[0.0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]) @ cell
         bare = Structure(species=np.array([6, 8, 1, 7]), positions=places + 0.1 * rng.normal(size=(4, 3)), cell=cell,
                          pbc=(True, True, True))
-        said = teacher(build_graph(bare, 4.0), stress=True)
+        said = teacher(tensors(build_graph(bare, 4.0)), stress=True)
         made.append(replace(bare, energy=float(said.energy), forces=said.forces.numpy(), stress=said.stress[0].numpy()))
     return made
 
@@ -96,6 +98,10 @@ def loop(settings: Optimization, folder: Path | None = None, watch: Watch = lamb
 
 def weights(made: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: t.detach().clone() for name, t in made.state_dict().items()}
+
+
+def stored_weights(field: ForceField) -> dict[str, torch.Tensor]:
+    return {name: tensor(values) for name, values in field.stored.tensors.items()}
 
 
 def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:

@@ -10,6 +10,7 @@ import torch
 from examples import assert_equal, crystals, frames, graphs, model, optimization, untrained, weights
 from gaq.data import Frames
 from gaq.graph import Graph, build_graph, collate
+from gaq.nn.tensors import tensors
 from gaq.recipe import Schedule
 from gaq.structure import Structure
 from gaq.training.batches import Batch, Batches, completed, fit_offsets, force_scale
@@ -32,7 +33,7 @@ def value(given: list[Graph], stress: bool = False) -> float:
 
 
 def of(structures: list[Structure]) -> list[Graph]:
-    return [build_graph(s, 4.0) for s in structures]
+    return [tensors(build_graph(s, 4.0)) for s in structures]
 
 
 def test_graphs_with_all_labels_and_one_weight_are_left_as_they_are() -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import deployed
 
 import examples
-from examples import assert_equal, frames, loop, optimization, weights, write
+from examples import assert_equal, frames, loop, optimization, stored_weights, weights, write
 from gaq.errors import ConfigError, Interrupted, ModelFileError, OutputError
 from gaq.files import locked
 from gaq.forcefield import load
+from gaq.models.transformer.recipes import RECIPES
 from gaq.recipe import Schedule
 from gaq.training import Optimization, TrainConfig, quantize, train
 from gaq.training.checkpoint import Progress
@@ -224,9 +226,7 @@ def test_ctrl_c_waits_for_the_end_of_a_step(tmp_path: Path, monkeypatch: pytest.
 def test_quantization_resumes_exactly(tmp_path: Path) -> None:
     """The vectors are released at step 5 of 10; the run stops before and after."""
     given = frames()
-    from gaq.forcefield import ForceField
-    from gaq.models.transformer.recipes import RECIPES
-    start = ForceField(examples.model(given), RECIPES["fp32"])
+    start = deployed(examples.model(given))
     recipe = RECIPES["w4a8"].with_overrides(["schedule.scalars_only=0.5", "schedule.lee_weight=0.1",
                                              "schedule.protection=0.3"])
     settings = optimization(steps=10)
@@ -236,7 +236,7 @@ def test_quantization_resumes_exactly(tmp_path: Path) -> None:
             quantize(start, recipe, given, settings, validation_frames=4, folder=tmp_path, resume=True,
                      watch=interrupt_at(step))
     resumed = quantize(start, recipe, given, settings, validation_frames=4, folder=tmp_path, resume=True)
-    assert_equal(weights(whole.model), weights(resumed.model))
+    assert_equal(stored_weights(whole), stored_weights(resumed))
 
 
 def configuration(folder: Path, **changes: object) -> TrainConfig:
@@ -275,8 +275,8 @@ def test_a_killed_run_goes_on_exactly(tmp_path: Path) -> None:
     resumed = train(config, resume=True, watch=lambda progress: seen.append(progress.step))
     assert 5 < seen[0] < 40
     fresh = train(configuration(tmp_path), watch=lambda progress: None)
-    assert_equal(weights(resumed.model), weights(fresh.model))
-    assert_equal(weights(load(tmp_path / "run" / "model.safetensors").model), weights(fresh.model))
+    assert_equal(stored_weights(resumed), stored_weights(fresh))
+    assert_equal(stored_weights(load(tmp_path / "run" / "model.safetensors")), stored_weights(fresh))
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:

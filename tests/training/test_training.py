@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
+from tiny import deployed
 
 import examples
-from examples import assert_equal, frames, graphs, loop, model, optimization, weights, write
-from gaq.compress.swap import prepare, protect
+from examples import assert_equal, frames, graphs, loop, model, optimization, stored_weights, weights, write
+from gaq.compress.probe import protect
+from gaq.compress.swap import prepare
 from gaq.data import Frames
 from gaq.errors import ConfigError, DataError, GaqError, Interrupted
 from gaq.forcefield import ForceField, load
@@ -32,7 +35,7 @@ from gaq.training.selection import split
 
 
 def float_field() -> ForceField:
-    return ForceField(model(frames()), RECIPES["fp32"])
+    return deployed(model(frames()))
 
 
 def test_training_learns(tmp_path: Path) -> None:
@@ -248,11 +251,12 @@ def test_distillation_targets_are_taught_frames_and_displaced_copies() -> None:
     assert len(made) == 12
     for graph, lesson in zip(known, made[:4], strict=True):
         assert torch.equal(lesson.positions, graph.positions)
-        torch.testing.assert_close(lesson.forces, 0.75 * graph.forces + 0.25 * teacher(graph).forces, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(lesson.forces, 0.75 * graph.forces + 0.25 * tiny.said(teacher, graph).forces,
+                                   rtol=1e-4, atol=1e-5)
     for index, copy in enumerate(made[4:]):
         moved = copy.positions - known[index % 4].positions
         assert 0.01 < moved.std() < 0.1
-        torch.testing.assert_close(copy.forces, teacher(copy).forces, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(copy.forces, tiny.said(teacher, copy).forces, rtol=1e-4, atol=1e-5)
     again = distillation_targets(given, known, teacher, Schedule(displaced=1, displacement=0.05), 3)
     assert torch.equal(made[4].positions, again[4].positions)
     assert distillation_targets(given, known, teacher, Schedule(), 3) == known
@@ -268,18 +272,19 @@ def test_the_mean_energy_error_is_removed() -> None:
 @pytest.mark.parametrize("recipe", ["w4", "w4a8", "svq-kmeans", "degree-quant", "int8-naive"])
 def test_quantizing_with_and_without_training(recipe: str, tmp_path: Path) -> None:
     start = float_field()
-    kept = weights(start.model)
+    kept = stored_weights(start)
     given, seen = frames(), []
     after = quantize(start, recipe, given)
     trained = quantize(start, recipe, given, optimization(steps=6), validation_frames=4, folder=tmp_path / "run",
                        watch=lambda progress: seen.append(progress.step))
-    assert_equal(kept, weights(start.model))
+    assert_equal(kept, stored_weights(start))
     assert seen == (list(range(1, 7)) if RECIPES[recipe].schedule.train else [])
     assert after.recipe.name == trained.recipe.name == recipe
     assert trained.provenance["fingerprint"] == given.fingerprint
     trained.save(tmp_path / "model.safetensors")
     batch = collate(graphs(given)[:3])
-    assert torch.equal(load(tmp_path / "model.safetensors").predict(batch).forces, trained.predict(batch).forces)
+    assert np.array_equal(load(tmp_path / "model.safetensors", "torch").predict(batch).forces,
+                          trained.on("torch").predict(batch).forces)
 
 
 def test_quantizing_twice_is_refused() -> None:
@@ -302,7 +307,7 @@ def configuration(folder: Path, given: Frames, **data: object) -> TrainConfig:
 def test_a_run_from_a_file_leaves_a_model_and_says_how_it_was_made(tmp_path: Path) -> None:
     field = train(configuration(tmp_path, frames()))
     again = load(tmp_path / "run" / "model.safetensors")
-    assert_equal(weights(field.model), weights(again.model))
+    assert_equal(stored_weights(field), stored_weights(again))
     assert again.species == (1, 6, 7, 8)
     assert again.recipe.name == "fp32"
     assert again.provenance["steps"] == 4
@@ -341,7 +346,7 @@ def test_ctrl_c_is_reported_and_nothing_is_lost(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
     assert not (tmp_path / "run" / "model.safetensors").exists()
     resumed = train(config, resume=True)
-    assert_equal(weights(resumed.model), weights(train(config).model))
+    assert_equal(stored_weights(resumed), stored_weights(train(config)))
 
 
 def test_in_memory_a_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,7 @@ class _Measuring:
         self._begin("equivariance of single quantizers")
         rows = [row for name, variant in self.variants.items() for row in lee_by_quantizer(
             {name: Counted(variant, self._tell)}, self.few, rotations=self.fewer,
-            seed=self.seed, batch_size=self.batch_size)]
+            seed=self.seed, cutoff=self.forcefield.cutoff, batch_size=self.batch_size)]
         self._begin("equivariance over rotation axes")
         sphere = equivariance_map(predict, self.few, axes=MAP_AXES, batch_size=self.batch_size)
         return entry | {

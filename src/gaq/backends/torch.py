@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 import gaq.threads  # noqa: F401 - PyTorch in a forked child must not wait for threads that stayed behind
 from gaq.compress import probe
 from gaq.compress.swap import network
+from gaq.errors import ConfigError, did_you_mean
 from gaq.graph import Graph, Prediction, build_graph, check_finite, check_graph, volumes
 from gaq.models.network import Network
 from gaq.nn.overflow import overflow_told
@@ -32,6 +33,8 @@ class TorchPotential:
     def __init__(self, stored: StoredModel, device: str = "cpu", dtype: str = "float32",
                  active: Collection[str] | None = None) -> None:
         self.stored = stored
+        if dtype not in DTYPES:
+            raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}{did_you_mean(dtype, DTYPES)}")
         self.network: Network = network(stored, device, DTYPES[dtype])
         probe.activate(self.network, active)
 
@@ -60,6 +63,11 @@ class TorchPotential:
         """How near training saw two atoms, Å; see `gaq.graph.Potential`."""
         return self.stored.nearest
 
+    @property
+    def engine(self) -> None:
+        """None: steps of dynamics are taken in Python."""
+        return None
+
     def graph(self, structure: Structure) -> Graph:
         """Return the graph of a structure at the model's cutoff."""
         return build_graph(structure, self.cutoff)
@@ -86,12 +94,14 @@ class TorchPotential:
         return probe.saturation(self.network, [tensors(graph, self.network.energy_scale.device) for graph in graphs])
 
 
-def potential(stored: StoredModel, threads: int | None = None, active: Collection[str] | None = None) -> TorchPotential:
+def potential(stored: StoredModel, threads: int | None = None, device: str | None = None,
+              dtype: str | None = None) -> TorchPotential:
     """Return a stored model on PyTorch, which has threads of its own; see `gaq.backends.contract.Backend`."""
-    return TorchPotential(stored, active=active)
+    return TorchPotential(stored, device or "cpu", dtype or "float32")
 
 
-def variants(stored: StoredModel, threads: int | None = None) -> Iterator[tuple[str, TorchPotential]]:
+def variants(stored: StoredModel, threads: int | None = None, device: str | None = None,
+             dtype: str | None = None) -> Iterator[tuple[str, TorchPotential]]:
     """Yield, for each activation quantizer by the name of its leaf, a potential in which it alone rounds."""
     for name in stored.schema.quantizers(stored.recipe):
-        yield name, TorchPotential(stored, active=(name,))
+        yield name, TorchPotential(stored, device or "cpu", dtype or "float32", active=(name,))

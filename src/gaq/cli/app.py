@@ -14,6 +14,7 @@ from gaq.cli import (
     datasets,
     demonstration,
     evaluation,
+    exporting,
     information,
     sensitivities,
     simulation,
@@ -96,6 +97,7 @@ for group, command, bare, example in (
     (app, simulation.relax, True, "gaq relax ethanol-w4a8.safetensors ethanol --out relaxed.extxyz"),
     (app, benchmarking.bench, True, "gaq bench azobenzene-fp32.safetensors --backends torch-eager,engine "
                                     "--json bench.json --plot bench.svg"),
+    (app, exporting.export, True, "gaq export ethanol-w4a8.safetensors --out ethanol-w4a8.gaqblob"),
     (app, information.info, False, "gaq info ethanol-w4a8.safetensors"),
     (app, demonstration.demo, False, "gaq demo --out demo"),
     (data, datasets.get, True, "gaq data get rmd17 azobenzene"),

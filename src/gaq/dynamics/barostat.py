@@ -2,8 +2,8 @@
 
 Of ASE's barostats it is the one whose averages are those of the isothermal-isobaric ensemble and that can be checked while
 it runs: a quantity is conserved, whose drift shows a time step that is too long, or forces that are no gradient. That of
-Berendsen (`NPTBerendsen`) gives the right pressure with fluctuations of no ensemble; Melchionna's needs an upper triangular cell;
-`LangevinBAOAB` is sound, but conserves nothing that could be checked, and guesses the mass of its piston.
+Berendsen (`NPTBerendsen`) gives the right pressure with fluctuations of no ensemble; Melchionna's needs an upper triangular
+cell; `LangevinBAOAB` is sound, but conserves nothing that could be checked, and guesses the mass of its piston.
 
 The cell keeps its shape, and its volume fluctuates: right for liquids and cubic crystals. The total momentum is zero and
 stays so, hence 3 (N - 1) degrees of freedom, where ASE counts 3 N.

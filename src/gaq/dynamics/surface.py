@@ -45,7 +45,7 @@ class Surface(Protocol):
 class PotentialSurface:
     """The surface that a `Potential` gives a structure, or copies of it side by side.
 
-    A potential may have an `engine`, an object with `set_graph`, `compute`, `advance` and `saturation` as of
+    A potential may have an `engine`, an object with `set_graph`, `set_offsets`, `compute`, `advance` and `saturation` as of
     `gaq.backends.native.engine.NativeEngine`: it is given the pairs within a Verlet skin once, and then positions only. Any
     other potential, or function of a graph, sees the graph of the moment.
 
@@ -105,8 +105,10 @@ class PotentialSurface:
         if strained:
             self._graph = replace(self._graph, cell=np.where(np.array(self._structure.pbc)[:, None], cell, 0.0)[None])
             self.cell = cell.copy()
-        if found or strained or self.engine.graph is not self._token:
+        if found or self.engine.graph is not self._token:
             self._token = self.engine.set_graph(self._graph)
+        elif strained:
+            self.engine.set_offsets(np.einsum("ev,va->ea", self._graph.shifts, self._graph.cell[0]))
 
     def _by_engine(self, positions: Array, cell: Array, stress: bool) -> Prediction:
         self.give_pairs(positions, cell)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from gaq.leaves import Schema, VectorLinearLeaf, VectorQuantizerLeaf
 from gaq.lowering.blob import NotLowered
-from gaq.quant.formats import IntFormat
+from gaq.quant.formats import int_format
 from gaq.quant.packing import unpack
 from gaq.quant.vector_formats import MDDQ, ComponentDirection, Components, LinearMagnitude, VectorFormat
 from gaq.recipe import Recipe
@@ -58,7 +58,7 @@ class Sections:
         """
         leaf, rule = self.leaves[name], self.rules[name]
         if rule.weight is not None and leaf.rounds(rule):
-            codes = unpack(self.tensors[f"{name}.weight.packed"], IntFormat(bits=rule.weight), leaf.weight)
+            codes = unpack(self.tensors[f"{name}.weight.packed"], int_format(rule.weight), leaf.weight)
             return codes.astype(np.float32), self.tensors[f"{name}.weight.scale"]
         values = self.tensors[f"{name}.weight.weight" if leaf.rounds(rule) else f"{name}.weight"]
         return (values if step is None else values * step), np.ones((1,) * values.ndim, np.float32)

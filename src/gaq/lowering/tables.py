@@ -93,13 +93,15 @@ def _at(functions: Functions, cutoff: float, intervals: int, bend: float) -> Tab
     coefficients = _solved(values, first, -last).astype(np.float32).astype(np.float64)  # as they will be
     largest = np.abs(values[r > CLOSE]).max(0)
     largest = largest.clip(min=FAINT * largest.max())
-    errors = []
+    errors, scratch = [], np.empty_like(values[1:])
     for t in SUPPORT:  # one after the other, for the sake of memory
         between = _exp(s[:-1] + t * h) - bend
         exact, found = functions(between), np.zeros_like(values[1:])
         for k, weight in enumerate(weights(t)):
-            found += weight * coefficients[k : k + intervals]
-        off = (np.abs(found - exact) / np.maximum(largest, np.abs(exact))).max(-1)
+            found += np.multiply(weight, coefficients[k : k + intervals], out=scratch)
+        found -= exact
+        exact = np.maximum(largest, np.abs(exact, out=exact), out=exact)
+        off = np.divide(np.abs(found, out=found), exact, out=found).max(-1)
         errors.append(float((off * np.where(between > CLOSE, 1.0, LOOSE)).max()))
     return Table(MIN_DISTANCE, bend, h, coefficients.astype(np.float32), max(errors))
 

@@ -1,5 +1,6 @@
 """Integer formats: the frozen values that say which whole numbers a code may be."""
 
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,6 +32,12 @@ class IntFormat(BaseModel):
     def qmin(self) -> int:
         """Smallest code, -qmax."""
         return -self.qmax
+
+
+@lru_cache
+def int_format(bits: InputBits) -> IntFormat:
+    """Return the signed format of a width, made once."""
+    return IntFormat(bits=bits)
 
 
 class UnsignedFormat(BaseModel):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from gaq.compress.swap import network, prepare, stored
 from gaq.data import Frames, check_frames
 from gaq.errors import ConfigError, DataError
 from gaq.forcefield import ForceField, load
-from gaq.graph import Graph, Prediction, build_graph, collate
+from gaq.graph import Graph, Prediction, build_graph, check_graph, collate
 from gaq.models import load_recipe, network_of
 from gaq.models.network import Network
 from gaq.nn.tensors import tensor, tensors
@@ -31,6 +31,8 @@ from gaq.training.config import Optimization, TrainConfig
 from gaq.training.loop import Loop, Watch
 from gaq.training.selection import Selection, check_labels, select, split, usable
 from gaq.training.workers import Workers
+
+RANGE_STRUCTURES = 200  # from which the range of outputs is taken, well inside of its bounds
 
 
 def train(config: TrainConfig, resume: bool = False, watch: Watch = lambda progress: None) -> ForceField:
@@ -141,6 +143,28 @@ def quantize(forcefield: ForceField, recipe: str | Recipe, frames: Sequence[Stru
     used = {"recipe": recipe.name, "optimization": settings.model_dump() if settings else None}
     provenance = _provenance(used, frames, progress, device) | {"float": forcefield.provenance}
     return ForceField(stored(model, recipe, provenance))
+
+
+def with_training_range(forcefield: ForceField, structures: Iterable[Structure]) -> ForceField:
+    """Return a copy that knows what these structures show it: the training data of an older file, say.
+
+    Kept is what its kind of model takes from training data beside its weights; of the transformer, the shortest distance of
+    each two species, and the range of the network's outputs in up to 200 structures, evenly spread. Beyond them the model
+    holds back; predictions within do not change.
+
+    Raises:
+        DataError: no structures.
+        SpeciesError: an element the model was not trained on.
+    """
+    graphs = [tensors(forcefield.graph(structure)) for structure in structures]
+    if not graphs:
+        raise DataError("a training range needs at least one structure")
+    for graph in graphs:
+        check_graph(graph, forcefield.species)
+    model = network(forcefield.stored)
+    model.start_training(graphs)
+    model.finish_training(batched(graphs[:: -(-len(graphs) // RANGE_STRUCTURES)]))
+    return ForceField(stored(model, forcefield.recipe, forcefield.provenance))
 
 
 def distillation_targets(frames: Sequence[Structure], labelled: Sequence[Graph], teacher: ForceField, schedule: Schedule,

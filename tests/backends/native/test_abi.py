@@ -13,18 +13,18 @@ from tiny import forcefield
 from gaq.backends.native.engine import NativeEngine
 from gaq.backends.native.errors import BadBlob, EngineError
 from gaq.backends.native.library import library
+from gaq.backends.native.potential import emitter
 from gaq.errors import StructureError
 from gaq.graph import Graph
-from gaq.lowering.blob import lower
 from gaq.so3 import SPREADING
 from gaq.structure import Structure
 
 SOURCE = Path(__file__).parents[3] / "csrc"
-BLOB = lower(forcefield("robust", "w4a8").model).data
+BLOB = emitter(forcefield("robust", "w4a8").stored).blob().data
 
 
 def test_an_engine_says_what_model_it_holds() -> None:
-    config = forcefield("robust-l3", "w4a16").model.config
+    config = forcefield("robust-l3", "w4a16").config
     facts = native("robust-l3", "w4a16").engine.model_facts()
     assert facts.kind == b"transformer"
     assert facts.blob_version == int.from_bytes(BLOB[8:12], "little")
@@ -38,7 +38,7 @@ def test_energies_depend_on_atoms_as_far_as_the_facts_say(recipe: str) -> None:
     """Chains in which each atom sees the next one alone; the last atom moves."""
     field = native("robust", recipe)
     facts, farthest = field.engine.model_facts(), -1
-    assert facts.hops == field.config.layers + 1  # the first features are sums over neighbours too
+    assert facts.hops == field.stored.config.layers + 1  # the first features are sums over neighbours too
     for seed in range(20):
         places = np.random.default_rng(seed).normal(0, 0.04, (14, 3)) * facts.cutoff
         places[:, 0] += 0.65 * facts.cutoff * np.arange(14)

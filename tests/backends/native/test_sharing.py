@@ -184,9 +184,9 @@ def test_copies_give_the_same_bits(backend: str, again: Callable) -> None:
     assert np.array_equal(_forces(twin, second), expected)
     twin.calculate(atoms_of(second))
     assert np.array_equal(calculator.get_forces(atoms), forces)  # not those of what the copy saw
-    field = again(calculator.forcefield)
-    assert type(field) is type(calculator.forcefield)
-    assert same(said(field, field.graph(first)), said(calculator.forcefield, field.graph(first)))
+    field = again(calculator.potential)
+    assert type(field) is type(calculator.potential)
+    assert same(said(field, field.graph(first)), said(calculator.potential, field.graph(first)))
     calculator.calculate(atoms_of(second))
     assert "stress" not in calculator.results
 

@@ -103,12 +103,14 @@ def emitter(stored: StoredModel) -> Any:
     return found(stored.config, stored.recipe, stored.tensors)
 
 
-def potential(stored: StoredModel, threads: int | None = None, active: Collection[str] | None = None) -> NativePotential:
-    """Return a stored model on the engine; see `gaq.backends.contract.Backend`."""
-    return NativePotential(stored, threads, active=active)
+def potential(stored: StoredModel, threads: int | None = None, device: str | None = None,
+              dtype: str | None = None) -> NativePotential:
+    """Return a stored model on the engine, which computes on the CPU in float32; see `gaq.backends.contract.Backend`."""
+    return NativePotential(stored, threads)
 
 
-def variants(stored: StoredModel, threads: int | None = None) -> Iterator[tuple[str, NativePotential]]:
+def variants(stored: StoredModel, threads: int | None = None, device: str | None = None,
+             dtype: str | None = None) -> Iterator[tuple[str, NativePotential]]:
     """Yield, for each activation quantizer by the name of its leaf, a potential in which it alone rounds."""
     lowering = emitter(stored)
     for name in stored.schema.quantizers(stored.recipe):

@@ -38,7 +38,7 @@ Stage = Callable[[str], AbstractContextManager[Advance]]
 
 
 @dataclass(frozen=True)
-class Budget:
+class DemoBudget:
     """How much of each thing the demo does.
 
     Args:
@@ -58,7 +58,7 @@ class Budget:
     lee_frames: int = 16
 
 
-def run_demo(structure: str | None, out: Path, stage: Stage, budget: Budget = Budget()) -> dict[str, Any]:
+def run_demo(structure: str | None, out: Path, stage: Stage, budget: DemoBudget = DemoBudget()) -> dict[str, Any]:
     """Run the demo and leave everything it made in `out`.
 
     Args:
@@ -121,7 +121,7 @@ def _shipped() -> ForceField:
     return load(installed if installed.exists() else checkout)
 
 
-def _trained(frames: Frames, out: Path, budget: Budget, stage: Stage) -> ForceField:
+def _trained(frames: Frames, out: Path, budget: DemoBudget, stage: Stage) -> ForceField:
     shape = model_kind(USUAL).shape.model_validate({"vectors": 16, "layers": 2})
     config = TrainConfig(
         data=DataConfig(train=[frames.source]), model=shape, out=str(out / "run-fp32"),

@@ -116,7 +116,7 @@ def _labels(start: Structure, count: int, seed: int, path: Path, stage: Stage) -
 
 
 def _shipped() -> ForceField:
-    installed = Path(str(files("gaq") / "models" / SHIPPED))
+    installed = Path(str(files("gaq") / "pretrained" / SHIPPED))
     checkout = Path(__file__).parents[2] / "models" / SHIPPED  # an editable install reads the repository's own
     return load(installed if installed.exists() else checkout)
 

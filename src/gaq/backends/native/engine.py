@@ -54,6 +54,7 @@ class NativeEngine:
     def _create(self) -> None:
         self._handle, self._process = ctypes.c_void_p(), os.getpid()
         self.graph: object = None
+        self._quantizers: int | None = None
         self.atoms = 0
         self._given, self._energies, self._forces = _Buffer((0, 3)), _Buffer((0,)), _Buffer((0, 3))
         blob, threads, isa = self._made_from
@@ -139,10 +140,11 @@ class NativeEngine:
 
     def saturation(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """Return how many values of each quantizer were beyond its range, and how many there were in all."""
-        count = self.facts().quantizers
-        clipped, seen = np.zeros(max(count, 1), np.uint64), np.zeros(max(count, 1), np.uint64)
+        if self._quantizers is None:
+            self._quantizers = self.facts().quantizers
+        clipped, seen = np.zeros((2, max(self._quantizers, 1)), np.uint64)
         self._call("gaq_engine_saturation", clipped, seen)
-        return clipped[:count], seen[:count]
+        return clipped[:self._quantizers], seen[:self._quantizers]
 
     def _call(self, name: str, *arguments: Any) -> None:
         given = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments]

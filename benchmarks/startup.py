@@ -17,8 +17,8 @@ FIRST_FORCES = """
 import time
 begun = time.perf_counter()
 import gaq
-from ase.build import molecule
-atoms = molecule("CH3CH2OH")
+from ase import Atoms
+atoms = Atoms("CH4", [(0, 0, 0), (0.63, 0.63, 0.63), (-0.63, -0.63, 0.63), (0.63, -0.63, -0.63), (-0.63, 0.63, -0.63)])
 atoms.calc = gaq.load({model!r}).calculator()
 atoms.get_forces()
 print(time.perf_counter() - begun)
@@ -44,7 +44,7 @@ class Startup:
     """What starting costs.
 
     Args:
-        first_forces: s from `import gaq` to the forces of ethanol in W4A8, importing ASE included.
+        first_forces: s from `import gaq` to the forces of methane in W4A8, importing `ase.Atoms` included.
         memory: largest resident memory of `gaq md`, MB.
         load: s for `gaq.load(...).calculator()` of FP32 and W4A8, in a process that has done it before.
         load_and_forces: s for the same and the first forces.
@@ -57,7 +57,7 @@ class Startup:
 
     def __str__(self) -> str:
         """Return the figures, one a line."""
-        return (f"import gaq, load W4A8, first forces of ethanol: {self.first_forces:.2f} s\n"
+        return (f"import gaq, load W4A8, first forces of methane: {self.first_forces:.2f} s\n"
                 f"largest resident memory of a short gaq md: {self.memory:.0f} MB\n"
                 f"load: {_both(self.load)}\n"
                 f"load, and first forces: {_both(self.load_and_forces)}")

@@ -90,7 +90,7 @@ def test_names_and_paths_in_the_text_exist() -> None:
         for name in re.findall(r"`(gaq\.[\w.]+\w)(?:\([^`]*)?`", text):
             pkgutil.resolve_name(name)
         for path in re.findall(r"`((?:src|tests|docs|models|configs|examples|benchmarks|csrc)/[\w./*-]+)`", text):
-            assert list(ROOT.glob(path)), f"{page.name}: {path}"
+            assert "NAME" in path or list(ROOT.glob(path)), f"{page.name}: {path}"
 
 
 def test_python_reference_has_every_public_name() -> None:

@@ -220,16 +220,17 @@ def validated(data: dict[str, Any], where: str) -> TrainConfig:
     try:
         return TrainConfig.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_first(error)}") from error
+        raise ConfigError(f"{where}: {_first(error, data)}") from error
 
 
-def _first(error: ValidationError) -> str:
+def _first(error: ValidationError, data: dict[str, Any]) -> str:
     detail = error.errors()[0]
     place = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
         fields: Any = TrainConfig.model_fields
         for part in detail["loc"][:-1]:
-            fields = fields[str(part)].annotation.model_fields
+            section = fields[str(part)].annotation
+            fields = (model_kind(data["model"].get("kind", USUAL)).shape if section is Shape else section).model_fields
         return f"unknown key {place!r}{did_you_mean(str(detail['loc'][-1]), fields)}; keys are {', '.join(fields)}"
     given = "" if detail["type"] == "missing" else f" (given {reprlib.repr(detail['input'])})"
     return f"{place}: {detail['msg']}{given}"

@@ -32,7 +32,7 @@ def changed(recipe: str, name: str, place: int, value: float) -> bytes:
     arrays = arrays_of(BLOBS[recipe])
     arrays[name] = arrays[name].copy()
     arrays[name][place] = value
-    return written(arrays)
+    return written("transformer", arrays)
 
 
 def computed(blob: bytes) -> NDArray[np.float64]:
@@ -88,7 +88,7 @@ def test_bits_of_a_magnitude_that_components_do_not_have_are_not_looked_at(bits:
     for name in [n for n in arrays if n.endswith(".format")]:
         arrays[name] = arrays[name].copy()
         arrays[name][[0, 3]] = 1, bits
-    assert np.abs(computed(written(arrays))).max() > 0
+    assert np.abs(computed(written("transformer", arrays))).max() > 0
 
 
 def test_arrays_do_not_share_bytes() -> None:

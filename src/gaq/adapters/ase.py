@@ -90,7 +90,7 @@ class GaqCalculator(Calculator):
         self.results = results  # a dictionary of their own: a copy of this calculator keeps those of its structure
 
     def _take(self, atoms: Atoms) -> None:
-        """Keep a copy of `atoms`; where only positions are others, all else is that of the copy before: copies cost time."""
+        """Keep a copy of `atoms`; where only positions are others, all else is that of the copy before, for speed."""
         now, known = _depends(atoms), self._known
         if self._last is not None and now[1:] == known[1:]:
             kept = copy(self._last)

@@ -13,7 +13,7 @@ import numpy as np
 
 import gaq
 from benchmarks.coders import CODERS
-from gaq.assess.audit import Plan, derivatives, simulation_figures
+from gaq.assess.audit import AuditPlan, derivatives, simulation_figures
 from gaq.data import Frames
 from gaq.dynamics.replicas import simulate_replicas
 from gaq.forcefield import ForceField, load
@@ -80,7 +80,7 @@ def measure_derivatives(path: Path, options: dict[str, Any], tell: Tell) -> dict
     inference = predictor(forcefield)
     frames = _spread(_frames(options["source"]), options["frames"])
     precise = Counted(forcefield.on("torch", dtype="float64"), forcefield.cutoff, tell)
-    plan = Plan(frames=options["frames"], loops=options["loops"], batch_size=options["batch_size"], seed=options["seed"])
+    plan = AuditPlan(**{name: options[name] for name in ("frames", "loops", "batch_size", "seed")})
     loops = Counted(inference.predict, forcefield.cutoff, lambda seen: tell(precise.seen + seen))
     return derivatives(precise, loops, frames, forcefield.cutoff, plan) | {"inference": inference.name}
 

@@ -11,7 +11,7 @@ from benchmarks.coders import CODERS
 from benchmarks.origin import changes
 from benchmarks.settings import Settings
 from benchmarks.workers import Job
-from gaq.assess.audit import DRIFT_BOUND, FLUCTUATION_RATIO_BOUND, LAMBDA_BOUND, STEPS, Plan, judge
+from gaq.assess.audit import DRIFT_BOUND, FLUCTUATION_RATIO_BOUND, LAMBDA_BOUND, STEPS, AuditPlan, judge
 from gaq.metrics.loops import POINTS
 
 Results = dict[str, dict[str, Any]]
@@ -118,7 +118,7 @@ class Planner:
     def _conservation(self, results: Results) -> dict[str, Any]:
         s, rows = self.settings, []
         smooth: dict[float, float | None] = {}  # fluctuations of FP32, the first row, by time step
-        plan = Plan(replicas=s.replicas, picoseconds=s.picoseconds, timesteps_fs=s.timesteps_fs,
+        plan = AuditPlan(replicas=s.replicas, picoseconds=s.picoseconds, timesteps_fs=s.timesteps_fs,
                     temperature_K=s.temperature_K, frames=s.derivative_frames, loops=s.loops, seed=s.seed)
         for entry in self._simulated():
             figures = results.get(self._derivatives(entry).name)

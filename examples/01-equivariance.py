@@ -33,7 +33,7 @@ rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
 def forces(field, positions):
     """Return the forces of ethanol with these positions, eV/Å."""
     structure = gaq.Structure(ethanol.numbers, positions)
-    return np.asarray(field.predict(field.graph(structure)).forces)
+    return field.predict(field.graph(structure)).forces
 
 
 def error(field):

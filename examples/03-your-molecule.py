@@ -63,7 +63,7 @@ w4a8.save("methanol-w4a8.safetensors")
 
 # %%
 for name, field in (("fp32", fp32), ("w4a8", w4a8)):
-    errors = [np.asarray(field.predict(field.graph(f)).forces) - f.forces for f in test]
+    errors = [field.predict(field.graph(f)).forces - f.forces for f in test]
     lee = gaq.local_equivariance_error(field, test[:4], rotations=8).forces_meV_A
     size = sum(field.stored.bytes_by_tensor().values()) / 1000
     print(f"{name}: force MAE {1000 * np.abs(errors).mean():.1f} meV/Å, "

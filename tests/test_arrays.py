@@ -12,11 +12,16 @@ from gaq.arrays import kind, namespace, power
 
 
 @pytest.mark.parametrize("module", [
-    "gaq.recipe", "gaq.quant.packing", "gaq.so3", "gaq.radial", "gaq.models.transformer.extrapolation",
-    "gaq.graph", "gaq.stored",
-    "gaq.models.transformer.lowering", "gaq.backends.native.potential", "gaq.forcefield"])
+    "gaq.recipe", "gaq.quant.packing", "gaq.so3", "gaq.radial", "gaq.models.transformer.extrapolation", "gaq.stored",
+    "gaq.models.transformer.lowering"])
 def test_formulas_and_formats_do_not_import_torch(module: str) -> None:
     subprocess.run([sys.executable, "-c", f"import sys, {module}; assert 'torch' not in sys.modules"], check=True)
+
+
+@pytest.mark.parametrize("module", ["gaq.graph", "gaq.backends.native.potential", "gaq.forcefield"])
+def test_what_computes_on_the_engine_needs_no_torch(module: str) -> None:
+    """The neighbour search imports PyTorch where it is installed, and works without."""
+    subprocess.run([sys.executable, "-c", f"import sys; sys.modules['torch'] = None; import {module}"], check=True)
 
 
 def test_arguments_choose_the_module_and_the_type_of_numbers() -> None:

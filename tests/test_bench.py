@@ -12,7 +12,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from tiny import SHAPES, float_model, forcefield
 from torch.utils.flop_counter import FlopCounterMode
 
-from gaq.bench import Comparison, Plan, Row, Skip, as_json, compare
+from gaq.bench import BenchPlan, BenchRow, Comparison, Skip, as_json, compare
 from gaq.bench import comparison as comparison_module
 from gaq.bench.costs import OPERATIONS, step_seconds
 from gaq.bench.peers import PEERS, Peer, PeerFailed, PeerMissing
@@ -33,14 +33,14 @@ FAST = ("torch-eager", "torch-bf16", "engine")
 RATES = {"float32": 2.0, "int16": 4.0, "int8": 8.0, "bandwidth": 1.0}
 
 
-def small(**changes: object) -> Plan:
+def small(**changes: object) -> BenchPlan:
     given = {"systems": ("H2O",), "threads": (1,), "backends": FAST, "recipes": ("fp32", "w4a8"), "repeats": 3,
              "memory": False}
-    return Plan(**(given | changes))  # type: ignore[arg-type]
+    return BenchPlan(**(given | changes))  # type: ignore[arg-type]
 
 
-def row(system: str, atoms: int, backend: str, recipe: str, ms: float, **more: object) -> Row:
-    return Row(system, atoms, 10 * atoms, 1, backend, recipe, ms, ms, ms, **more)  # type: ignore[arg-type]
+def row(system: str, atoms: int, backend: str, recipe: str, ms: float, **more: object) -> BenchRow:
+    return BenchRow(system, atoms, 10 * atoms, 1, backend, recipe, ms, ms, ms, **more)  # type: ignore[arg-type]
 
 
 def test_the_table_has_a_row_for_every_backend_recipe_and_number_of_threads() -> None:
@@ -281,5 +281,5 @@ def test_a_peer_that_is_missing_is_named_once_unless_it_was_asked_for(peer: Call
     peer(module="no_such_module_at_all")
     with pytest.raises(PeerMissing, match=r"sevenn is not installed; `pip install \"gaq\[peers\]\"`"):
         compare(FIELD, small(backends=("engine", "sevenn")))
-    keys = Plan(systems=("H2O",)).keys()
+    keys = BenchPlan(systems=("H2O",)).keys()
     assert {backend for backend, _ in keys} == set(BACKENDS)

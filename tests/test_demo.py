@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import gaq
-from gaq.demo import Advance, Budget, run_demo
+from gaq.demo import Advance, DemoBudget, run_demo
 from gaq.report import read_results
 
-SECONDS = Budget(training_frames=24, test_frames=8, float_minutes=0.03, low_bit_minutes=0.03, nve_steps=20, rotations=4,
+SECONDS = DemoBudget(training_frames=24, test_frames=8, float_minutes=0.03, low_bit_minutes=0.03, nve_steps=20, rotations=4,
                  lee_frames=2)
 
 

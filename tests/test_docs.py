@@ -41,7 +41,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         moved = gaq.Structure(ethanol.numbers, ethanol.positions + rng.normal(0, 0.03, ethanol.positions.shape))
         said = field.predict(field.graph(moved))
         frames.append(gaq.Structure(moved.species, moved.positions, energy=float(said.energy[0]),
-                                    forces=np.asarray(said.forces)))
+                                    forces=said.forces))
     for name in ("frames", "my", "my-test"):
         write_frames(tmp_path / f"{name}.extxyz", frames)
     monkeypatch.chdir(tmp_path)

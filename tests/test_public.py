@@ -138,3 +138,9 @@ def test_nothing_outside_of_its_folder_needs_the_transformer(tmp_path: Path) -> 
     done = subprocess.run([sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n" + script],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_class_name_occurs_once() -> None:
+    nodes = [node for path in MODULES for node in ast.walk(ast.parse(path.read_text()))]
+    names = [node.name for node in nodes if isinstance(node, ast.ClassDef)]
+    assert sorted(names) == sorted(set(names))

@@ -38,7 +38,7 @@ Stage = Callable[[str], AbstractContextManager[Advance]]
 
 
 @dataclass(frozen=True)
-class Budget:
+class DemoBudget:
     """How much of each thing the demo does.
 
     Args:
@@ -58,7 +58,7 @@ class Budget:
     lee_frames: int = 16
 
 
-def run_demo(structure: str | None, out: Path, stage: Stage, budget: Budget = Budget()) -> dict[str, Any]:
+def run_demo(structure: str | None, out: Path, stage: Stage, budget: DemoBudget = DemoBudget()) -> dict[str, Any]:
     """Run the demo and leave everything it made in `out`.
 
     Args:
@@ -116,12 +116,12 @@ def _labels(start: Structure, count: int, seed: int, path: Path, stage: Stage) -
 
 
 def _shipped() -> ForceField:
-    installed = Path(str(files("gaq") / "models" / SHIPPED))
+    installed = Path(str(files("gaq") / "pretrained" / SHIPPED))
     checkout = Path(__file__).parents[2] / "models" / SHIPPED  # an editable install reads the repository's own
     return load(installed if installed.exists() else checkout)
 
 
-def _trained(frames: Frames, out: Path, budget: Budget, stage: Stage) -> ForceField:
+def _trained(frames: Frames, out: Path, budget: DemoBudget, stage: Stage) -> ForceField:
     shape = model_kind(USUAL).shape.model_validate({"vectors": 16, "layers": 2})
     config = TrainConfig(
         data=DataConfig(train=[frames.source]), model=shape, out=str(out / "run-fp32"),

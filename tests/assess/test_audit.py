@@ -17,8 +17,8 @@ from gaq.assess.audit import (
     NOT_DECIDED,
     SCREENING_GRADE,
     SINGLE_STEPS,
+    AuditPlan,
     Check,
-    Plan,
     _drift_check,
     _grade,
     audit,
@@ -33,7 +33,7 @@ from gaq.metrics.batches import MOST_EDGES, batches, copies
 from gaq.metrics.calculators import CalculatorPredictor
 from gaq.structure import Structure
 
-SHORT = Plan(replicas=2, picoseconds=0.02, frames=2, loops=2)
+SHORT = AuditPlan(replicas=2, picoseconds=0.02, frames=2, loops=2)
 FIGURES = ("force_fd_meV_A", "lambda_antisymmetry", "loop_work_relative", "nve_drift_meV_atom_ps", "nve_drift_stderr",
            "nve_fluctuation_meV_atom", "nve_fluctuation_ratio", "angular_momentum_relative")
 
@@ -134,13 +134,13 @@ def test_drift_is_judged_with_its_uncertainty(slope, error, fluctuation, passed)
 def test_grades():
     good, open_ = Check("a", 0.0, 1.0, "", True), Check("b", 0.5, 1.0, "", None, "not shown")
     bad, shown = Check("c", 2.0, 1.0, "", False, "too large"), Check("d", 3.0, None, "", None)
-    few = Plan(replicas=4, picoseconds=1.0)
-    assert usual_plan(24) == Plan()
+    few = AuditPlan(replicas=4, picoseconds=1.0)
+    assert usual_plan(24) == AuditPlan()
     assert usual_plan(81).decides
-    assert usual_plan(81).replicas * usual_plan(81).picoseconds < Plan().replicas * Plan().picoseconds / 3
-    assert _grade([good, shown], Plan()) == (MD_GRADE, [])
-    assert _grade([good, open_], Plan()) == (SCREENING_GRADE, ["not shown"])
-    assert _grade([good, open_, bad], Plan()) == (SCREENING_GRADE, ["too large"])
+    assert usual_plan(81).replicas * usual_plan(81).picoseconds < AuditPlan().replicas * AuditPlan().picoseconds / 3
+    assert _grade([good, shown], AuditPlan()) == (MD_GRADE, [])
+    assert _grade([good, open_], AuditPlan()) == (SCREENING_GRADE, ["not shown"])
+    assert _grade([good, open_, bad], AuditPlan()) == (SCREENING_GRADE, ["too large"])
     assert _grade([good, bad], few) == (SCREENING_GRADE, ["too large"])
     assert _grade([good, shown], few)[0] == NOT_DECIDED
 
@@ -149,7 +149,7 @@ def test_grades():
                                      {"timesteps_fs": (0.5, 0.5)}, {"timesteps_fs": (-1.0,)}, {"temperature_K": 0.0}])
 def test_plans_without_meaning(setting):
     with pytest.raises(ConfigError, match=next(iter(setting))):
-        Plan(**setting)
+        AuditPlan(**setting)
 
 
 def test_wrong_arguments():

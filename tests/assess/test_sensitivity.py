@@ -16,9 +16,9 @@ from gaq.assess.sensitivity import (
     Bench,
     Kind,
     Measures,
-    Plan,
     Report,
-    Row,
+    SensitivityPlan,
+    SensitivityRow,
     _operations,
     at_width,
     sensitivity,
@@ -36,7 +36,7 @@ from gaq.nn.tensors import tensors
 from gaq.recipe import Recipe, Rule, save_recipe
 from gaq.report.plots import part_bars
 
-QUICK = Plan(frames=2, rotations=2, lee_frames=1, jacobian_frames=1, batch_size=32)
+QUICK = SensitivityPlan(frames=2, rotations=2, lee_frames=1, jacobian_frames=1, batch_size=32)
 
 
 def labelled(count: int = 3) -> Frames:
@@ -59,7 +59,7 @@ def report(original) -> Report:
     return sensitivity(original, RECIPES["w4a8"], labelled(), plan)
 
 
-def row(report: Report, leaf: str, kind: Kind, bits: int) -> Row:
+def row(report: Report, leaf: str, kind: Kind, bits: int) -> SensitivityRow:
     return next(r for r in report.rows if (r.leaf, r.kind, r.bits) == (leaf, kind, bits))
 
 
@@ -199,11 +199,11 @@ SIZES = st.floats(min_value=1e-3, max_value=10.0)
 @st.composite
 def reports(draw) -> Report:
     """Reports of parts with any errors; more bits need not help."""
-    rows: list[Row] = []
+    rows: list[SensitivityRow] = []
     for place, kind in enumerate(draw(st.lists(st.sampled_from(list(WIDTHS)), min_size=1, max_size=6))):
         own, size = draw(st.sampled_from(WIDTHS[kind])), draw(st.integers(1, 500))
         weight = kind == "weight"
-        rows += [Row(f"leaf{place}", "feature" if kind == "vectors" else "scalar", kind, bits, bits == own,
+        rows += [SensitivityRow(f"leaf{place}", "feature" if kind == "vectors" else "scalar", kind, bits, bits == own,
                      size * bits if weight else None, None if weight else float(size),
                      Measures(draw(SIZES), 0.0, 0.0, lambda_antisymmetry=None if weight else draw(SIZES)))
                  for bits in WIDTHS[kind]]
@@ -279,7 +279,7 @@ def test_mistakes(original, report, tmp_path):
         sensitivity(original, Recipe(name="x", rules=(Rule(match="quary", weight=4),)), labelled(), QUICK)
     for setting in ({"frames": 0}, {"rotations": 0}, {"jacobian_frames": -1}, {"picoseconds": 0.0}, {"replicas": 0}):
         with pytest.raises(ConfigError, match=next(iter(setting))):
-            Plan(**setting)
+            SensitivityPlan(**setting)
     with pytest.raises(ConfigError, match="needs a budget"):
         Budget()
     with pytest.raises(ConfigError, match="positive"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ase.units import Hartree
 
-from gaq.data.qm9 import Request, load, parse_molecule, read
+from gaq.data.qm9 import Qm9Request, load, parse_molecule, read
 from gaq.data.units import all_electron_energy
 from gaq.errors import DataError
 
@@ -112,7 +112,7 @@ def test_splits_are_disjoint_whole_and_fixed(tmp_path: Path) -> None:
 
 def test_the_whole_set_splits_as_in_the_literature() -> None:
     for part, size in (("train", 110_000), ("valid", 10_000), ("test", 10_831)):
-        assert len(Request(part=part).choose(130_831)) == size
+        assert len(Qm9Request(part=part).choose(130_831)) == size
 
 
 @pytest.mark.parametrize(("changes", "problem"), [
@@ -122,7 +122,7 @@ def test_damaged_compact(tmp_path: Path, changes: dict[str, np.ndarray], problem
     with pytest.raises(DataError, match=problem):
         read(compact(tmp_path / "c.npz", 4, **changes), "c")
     with pytest.raises(DataError, match="no array 'gap_Ha'"):
-        read(compact(tmp_path / "c.npz", 4), "c", Request("gap"))
+        read(compact(tmp_path / "c.npz", 4), "c", Qm9Request("gap"))
 
 
 @pytest.mark.parametrize(("name", "advice"), [
@@ -130,7 +130,7 @@ def test_damaged_compact(tmp_path: Path, changes: dict[str, np.ndarray], problem
     ("qm9:train:test", "'test' does not fit"), ("qm9:", "must be qm9")])
 def test_bad_names(name: str, advice: str) -> None:
     with pytest.raises(DataError, match=advice):
-        Request.parse(name)
+        Qm9Request.parse(name)
 
 
 def test_nothing_found(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from ase.build import molecule
 from ase.units import kcal, mol
 
-from gaq.data.rmd17 import MOLECULES, Request, load, read
+from gaq.data.rmd17 import MOLECULES, Rmd17Request, load, read
 from gaq.errors import DataError
 
 KCAL = kcal / mol
@@ -75,7 +75,7 @@ def test_nothing_found_names_the_places(tmp_path: Path) -> None:
     ("rmd17:../x:1:train", "molecules of rMD17"), ("rmd17", "must be")])
 def test_bad_names(name: str, advice: str) -> None:
     with pytest.raises(DataError, match=advice):
-        Request.parse(name)
+        Rmd17Request.parse(name)
 
 
 @pytest.mark.parametrize(("changes", "problem"), [

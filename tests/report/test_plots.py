@@ -9,7 +9,7 @@ import pytest
 
 from gaq.report import plots
 from gaq.report.records import parse_results
-from gaq.report.results import Curves, QuantizerError, Trajectory
+from gaq.report.results import Curves, EnergySeries, QuantizerError
 from gaq.report.style import line_styles, to_svg
 
 
@@ -91,8 +91,8 @@ def test_phases_are_runs_of_equal_names():
 
 def test_one_wild_run_does_not_flatten_the_quiet_ones(styles):
     time = np.linspace(0, 1, 50)
-    calm = Trajectory(name="FP32", time_ps=time.tolist(), total_energy_meV_atom=(0.1 * time).tolist())
-    wild = Trajectory(name="INT8 naive", time_ps=time.tolist(), total_energy_meV_atom=(500 * time).tolist())
+    calm = EnergySeries(name="FP32", time_ps=time.tolist(), total_energy_meV_atom=(0.1 * time).tolist())
+    wild = EnergySeries(name="INT8 naive", time_ps=time.tolist(), total_energy_meV_atom=(500 * time).tolist())
     assert plots.conservation([calm], styles).axes[0].get_yscale() == "linear"
     assert plots.conservation([calm, wild], styles).axes[0].get_yscale() == "symlog"
 
@@ -100,16 +100,16 @@ def test_one_wild_run_does_not_flatten_the_quiet_ones(styles):
 def test_long_runs_keep_their_extremes_with_few_points(styles):
     energy = np.zeros(100_000)
     energy[41_234], energy[77_777] = 3.0, -2.0
-    run = Trajectory(name="FP32", time_ps=np.arange(100_000.0).tolist(), total_energy_meV_atom=energy.tolist())
+    run = EnergySeries(name="FP32", time_ps=np.arange(100_000.0).tolist(), total_energy_meV_atom=energy.tolist())
     faint = plots.conservation([run], styles).axes[0].lines[0].get_ydata()
     assert len(faint) < 2000
     assert (faint.max(), faint.min()) == (3.0, -2.0)
 
 
 def test_nothing_to_draw_is_drawn_without_complaint(styles):
-    empty = Trajectory(name="FP32", time_ps=[], total_energy_meV_atom=[])
-    blown = Trajectory(name="FP32", time_ps=[0, 1, 2], total_energy_meV_atom=[0, 1e30, math.nan])
-    still = Trajectory(name="FP32", time_ps=[0.0], total_energy_meV_atom=[0.0])
+    empty = EnergySeries(name="FP32", time_ps=[], total_energy_meV_atom=[])
+    blown = EnergySeries(name="FP32", time_ps=[0, 1, 2], total_energy_meV_atom=[0, 1e30, math.nan])
+    still = EnergySeries(name="FP32", time_ps=[0.0], total_energy_meV_atom=[0.0])
     figures = [
         plots.parity([], [], "eV", "red"), plots.parity([math.nan], [1.0], "eV", "red"),
         plots.parity([1.0], [1.0], "eV", "red"), plots.force_errors([], styles), plots.quantizer_bars([], "red"),

@@ -12,7 +12,7 @@ import examples
 from examples import crystals, frames, optimization
 from gaq.assess.audit import QUICK, audit
 from gaq.assess.evaluate import evaluate
-from gaq.assess.sensitivity import Plan, sensitivity
+from gaq.assess.sensitivity import SensitivityPlan, sensitivity
 from gaq.data import Frames, load_frames, write_frames
 from gaq.errors import ConfigError, DataError, SpeciesError, StructureError
 from gaq.forcefield import ForceField, load
@@ -241,7 +241,7 @@ def test_elements_that_the_model_does_not_know_are_refused_before_work(tmp_path:
         with pytest.raises(SpeciesError, match=message):
             quantize(field, "w4a8", strange, settings)
     with pytest.raises(SpeciesError, match=message):
-        sensitivity(field, "w4a8", strange, Plan(frames=1))
+        sensitivity(field, "w4a8", strange, SensitivityPlan(frames=1))
     with pytest.raises(SpeciesError, match=message):
         audit(field, strange, QUICK)
     with pytest.raises(SpeciesError, match=message):

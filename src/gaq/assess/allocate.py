@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from math import inf, sqrt
 
-from gaq.assess.sensitivity import Kind, Plan, Report, Row, at_width
+from gaq.assess.sensitivity import Kind, Report, SensitivityPlan, SensitivityRow, at_width
 from gaq.errors import ConfigError
 from gaq.recipe import Change, Recipe
 
@@ -26,8 +26,8 @@ ACTIVATIONS: tuple[Kind, ...] = ("input", "vectors")
 EXCHANGES = (0.0, *(10.0 ** (k / 2) for k in range(-8, 9)), inf)  # of squared antisymmetry for squared force change
 PRICES = tuple(4.0**k for k in range(-2, 3))  # of work in units of bytes, where bytes have a bound of their own
 
-Parts = Sequence[Sequence[Row]]
-Quantity = Callable[[Row], float]
+Parts = Sequence[Sequence[SensitivityRow]]
+Quantity = Callable[[SensitivityRow], float]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Budget:
             return WEIGHTS + ACTIVATIONS
         return (WEIGHTS if self.bytes is not None else ()) + (ACTIVATIONS if self.antisymmetry is not None else ())
 
-    def planned(self, plan: Plan) -> Plan:
+    def planned(self, plan: SensitivityPlan) -> SensitivityPlan:
         """Return the plan with what the allocation needs to know."""
         if self.antisymmetry is not None and not plan.jacobian_frames:
             raise ConfigError("a budget of antisymmetry needs jacobian_frames of at least 1, not 0")
@@ -93,7 +93,7 @@ class Allocation:
     """
 
     recipe: Recipe
-    rows: tuple[Row, ...]
+    rows: tuple[SensitivityRow, ...]
     forces_meV_A: float
     antisymmetry: float | None
     bytes: int
@@ -131,9 +131,9 @@ def allocate(report: Report, budget: Budget) -> Allocation:
     return Allocation(recipe, tuple(rows), forces, antisymmetry, stored, sum(_work(row) for row in rows))
 
 
-def _within(parts: Parts, report: Report, budget: Budget) -> list[Row] | None:
+def _within(parts: Parts, report: Report, budget: Budget) -> list[SensitivityRow] | None:
     """Return the chosen row of each part, or None."""
-    def kept(rows: list[Row]) -> bool:
+    def kept(rows: list[SensitivityRow]) -> bool:
         return budget.holds(*_totals(rows, report))
 
     if budget.forces_meV_A is not None:
@@ -154,7 +154,7 @@ def _within(parts: Parts, report: Report, budget: Budget) -> list[Row] | None:
     return next(filter(kept, _path(parts, ACTIVATIONS, _work, _asymmetry)), None)
 
 
-def _path(parts: Parts, kinds: Sequence[Kind], cost: Quantity, error: Quantity) -> Iterator[list[Row]]:
+def _path(parts: Parts, kinds: Sequence[Kind], cost: Quantity, error: Quantity) -> Iterator[list[SensitivityRow]]:
     """Yield allocations from the cheapest to the most exact, each one step of one part from the last.
 
     Steps are taken in the order of their gain, -Δerror / Δcost. On the convex hull of a part gains fall, so that the
@@ -170,9 +170,9 @@ def _path(parts: Parts, kinds: Sequence[Kind], cost: Quantity, error: Quantity) 
         yield list(chosen)
 
 
-def _corners(options: Sequence[Row], cost: Quantity, error: Quantity) -> list[Row]:
+def _corners(options: Sequence[SensitivityRow], cost: Quantity, error: Quantity) -> list[SensitivityRow]:
     """Return the lower convex hull of (cost, error): costs rise, errors fall, each step gains less than the one before."""
-    hull: list[Row] = []
+    hull: list[SensitivityRow] = []
     for row in sorted(options, key=lambda row: (cost(row), error(row))):
         if hull and error(row) >= error(hull[-1]):
             continue
@@ -182,11 +182,11 @@ def _corners(options: Sequence[Row], cost: Quantity, error: Quantity) -> list[Ro
     return hull
 
 
-def _gain(a: Row, b: Row, cost: Quantity, error: Quantity) -> float:
+def _gain(a: SensitivityRow, b: SensitivityRow, cost: Quantity, error: Quantity) -> float:
     return (error(a) - error(b)) / (cost(b) - cost(a))
 
 
-def _choices(part: list[Row]) -> list[Row]:
+def _choices(part: list[SensitivityRow]) -> list[SensitivityRow]:
     """Return the rows to choose from: the recipe's own for inputs of the last layers, to which budgets are blind.
 
     Straight-through, forces do not see the rounding there; the energy does, and jumps.
@@ -194,23 +194,23 @@ def _choices(part: list[Row]) -> list[Row]:
     return [_given(part)] if part[0].role == "last" and part[0].kind == "input" else part
 
 
-def _given(part: Sequence[Row]) -> Row:
+def _given(part: Sequence[SensitivityRow]) -> SensitivityRow:
     return next((row for row in part if row.given), part[0])
 
 
-def _change(row: Row) -> float:
+def _change(row: SensitivityRow) -> float:
     return row.measures.forces_rms_change_meV_A**2
 
 
-def _asymmetry(row: Row) -> float:
+def _asymmetry(row: SensitivityRow) -> float:
     return (row.measures.lambda_antisymmetry or 0.0) ** 2  # weights leave the forces a gradient
 
 
-def _bytes(row: Row) -> float:
+def _bytes(row: SensitivityRow) -> float:
     return row.bytes or 0
 
 
-def _work(row: Row) -> float:
+def _work(row: SensitivityRow) -> float:
     return (row.operations or 0.0) * row.bits
 
 
@@ -232,7 +232,7 @@ def _widest(parts: Parts, quantity: Quantity) -> float:
     return sum(max(map(quantity, part)) for part in parts) or 1.0
 
 
-def _totals(rows: Sequence[Row], report: Report) -> tuple[float, float | None, int]:
+def _totals(rows: Sequence[SensitivityRow], report: Report) -> tuple[float, float | None, int]:
     """Return the force change in meV/Å, λ where it is known, and bytes that the sums over parts predict."""
     fixed = report.stored_bytes - sum(row.bytes or 0 for row in report.given)
     known = all(row.measures.lambda_antisymmetry is not None for row in rows if row.kind in ACTIVATIONS)

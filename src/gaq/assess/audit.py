@@ -43,7 +43,7 @@ ANGULAR_PICOSECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class AuditPlan:
     """How much is measured.
 
     Args:
@@ -86,14 +86,14 @@ class Plan:
         return self.replicas >= FEWEST_REPLICAS and self.picoseconds >= FEWEST_PICOSECONDS
 
 
-QUICK = Plan(replicas=4, picoseconds=1.0, frames=3)
+QUICK = AuditPlan(replicas=4, picoseconds=1.0, frames=3)
 
 
-def usual_plan(atoms: int, quick: bool = False) -> Plan:
+def usual_plan(atoms: int, quick: bool = False) -> AuditPlan:
     """Return how much is measured of a structure where nothing else is said: of a large one, the least that decides."""
     if quick:
         return QUICK
-    return Plan(replicas=FEWEST_REPLICAS, picoseconds=FEWEST_PICOSECONDS) if atoms > SMALL else Plan()
+    return AuditPlan(replicas=FEWEST_REPLICAS, picoseconds=FEWEST_PICOSECONDS) if atoms > SMALL else AuditPlan()
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Check:
 def audit(
     subject: Predictor,
     frames: Frames,
-    plan: Plan = Plan(),
+    plan: AuditPlan = AuditPlan(),
     *,
     cutoff: float | None = None,
     reference: Predictor | None = None,
@@ -162,7 +162,7 @@ def audit(
     }
 
 
-def judge(figures: dict[str, Any], runs: Sequence[dict[str, Any]], plan: Plan) -> dict[str, Any]:
+def judge(figures: dict[str, Any], runs: Sequence[dict[str, Any]], plan: AuditPlan) -> dict[str, Any]:
     """Return all figures with their checks, `grade` and `reasons`.
 
     Args:
@@ -187,7 +187,7 @@ def _cutoff(subject: Predictor, cutoff: float | None) -> float:
     return float(known)
 
 
-def derivatives(precise: Predictor, subject: Predictor, frames: Sequence[Structure], cutoff: float, plan: Plan,
+def derivatives(precise: Predictor, subject: Predictor, frames: Sequence[Structure], cutoff: float, plan: AuditPlan,
                 progress: Told = untold, steps: Sequence[float] = STEPS) -> dict[str, Any]:
     """Measure forces against energies, forces against each other, and work around loops.
 
@@ -221,7 +221,7 @@ def derivatives(precise: Predictor, subject: Predictor, frames: Sequence[Structu
     }
 
 
-def _simulations(subject: Predictor, reference: Predictor | None, start: Structure, cutoff: float, plan: Plan,
+def _simulations(subject: Predictor, reference: Predictor | None, start: Structure, cutoff: float, plan: AuditPlan,
                  timestep_fs: float, progress: Told) -> dict[str, Any]:
     """Simulate with one time step, and with the reference from the same velocities."""
     def run(predict: Predictor, within: float, name: str) -> dict[str, Any]:
@@ -308,7 +308,7 @@ def _drift_check(slope: float | None, error: float | None, fluctuation: float | 
                                                        "longer simulations tell")
 
 
-def _grade(checks: list[Check], plan: Plan) -> tuple[str, list[str]]:
+def _grade(checks: list[Check], plan: AuditPlan) -> tuple[str, list[str]]:
     """Return the grade and, in words, why it is not better."""
     failed = [check.reason for check in checks if check.passed is False]
     open_ = [check.reason for check in checks if check.passed is None and check.reason]

@@ -42,7 +42,7 @@ Told = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class SensitivityPlan:
     """How much is measured.
 
     Args:
@@ -107,7 +107,7 @@ class Measures:
 
 
 @dataclass(frozen=True)
-class Row:
+class SensitivityRow:
     """One part at one width, quantized alone.
 
     Args:
@@ -149,20 +149,20 @@ class Report:
     source: str
     fingerprint: str
     frames: int
-    plan: Plan
+    plan: SensitivityPlan
     reference: Measures
     whole: Measures
     stored_bytes: int
-    rows: tuple[Row, ...]
+    rows: tuple[SensitivityRow, ...]
 
     @property
-    def given(self) -> tuple[Row, ...]:
+    def given(self) -> tuple[SensitivityRow, ...]:
         """The parts at the widths of the recipe."""
         return tuple(row for row in self.rows if row.given)
 
-    def parts(self) -> list[list[Row]]:
+    def parts(self) -> list[list[SensitivityRow]]:
         """Return the rows of each part."""
-        found: dict[tuple[str, str], list[Row]] = {}
+        found: dict[tuple[str, str], list[SensitivityRow]] = {}
         for row in self.rows:
             found.setdefault((row.leaf, row.kind), []).append(row)
         return list(found.values())
@@ -176,7 +176,7 @@ class Report:
                 "rows": [asdict(row) for row in self.rows]}
 
 
-def sensitivity(forcefield: ForceField, recipe: Recipe, frames: Frames, plan: Plan = Plan(), *,
+def sensitivity(forcefield: ForceField, recipe: Recipe, frames: Frames, plan: SensitivityPlan = SensitivityPlan(), *,
                 progress: Told = lambda done, total, note: None) -> Report:
     """Quantize one part of a float force field at a time, and measure what comes of it.
 
@@ -219,7 +219,7 @@ class Bench:
         frames, plan: as for `sensitivity`.
     """
 
-    def __init__(self, forcefield: ForceField, frames: Frames, plan: Plan) -> None:
+    def __init__(self, forcefield: ForceField, frames: Frames, plan: SensitivityPlan) -> None:
         if forcefield.recipe.rules:
             raise ConfigError(f"the force field is quantized already ({forcefield.recipe.name}); give its float original")
         if not len(frames):
@@ -355,13 +355,13 @@ def _only(rule: Rule, name: str, kind: Kind, value: Any) -> Recipe:
                   schedule=Schedule(train=False))
 
 
-def _row(bench: Bench, part: _Part, operations: float) -> Row:
+def _row(bench: Bench, part: _Part, operations: float) -> SensitivityRow:
     subject = bench.deployed(part.recipe)
     weights = part.kind == "weight"
     measures = bench.measure(subject, active=() if weights else None, forces_only=not part.given,
                              jacobian=part.given or bench.plan.alternative_jacobians)
     size = sum(size for name, size in subject.bytes_by_tensor().items() if name.startswith(f"{part.leaf}.weight."))
-    return Row(part.leaf, part.role, part.kind, part.bits, part.given, size if weights else None,
+    return SensitivityRow(part.leaf, part.role, part.kind, part.bits, part.given, size if weights else None,
                None if weights else operations, measures)
 
 

@@ -4,6 +4,6 @@
 `costs` counts operations, `comparison` puts it together, `summary` says what the rows mean.
 """
 
-from gaq.bench.comparison import Comparison, Plan, Row, Skip, as_json, compare
+from gaq.bench.comparison import BenchPlan, BenchRow, Comparison, Skip, as_json, compare
 
-__all__ = ["Comparison", "Plan", "Row", "Skip", "as_json", "compare"]
+__all__ = ["BenchPlan", "BenchRow", "Comparison", "Skip", "as_json", "compare"]

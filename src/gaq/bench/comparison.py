@@ -28,7 +28,7 @@ Key = tuple[str, str]  # backend, recipe
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """What to time.
 
     Args:
@@ -78,7 +78,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchRow:
     """One line of the table; times in ms for energy and forces, memory in MiB.
 
     Args:
@@ -149,7 +149,7 @@ class Comparison:
         ceilings: of one core, in this run: 1e9 operations or bytes a second.
     """
 
-    rows: list[Row]
+    rows: list[BenchRow]
     skips: list[Skip]
     ceilings: dict[str, float]
 
@@ -160,7 +160,7 @@ class Told(Protocol):
     def __call__(self, done: float, total: float | None, note: str = "", milestone: bool = False) -> None: ...
 
 
-def compare(model: ForceField, plan: Plan, progress: Told = lambda done, total, note="", milestone=False: None
+def compare(model: ForceField, plan: BenchPlan, progress: Told = lambda done, total, note="", milestone=False: None
             ) -> Comparison:
     """Time energy and forces of every system on every backend.
 
@@ -177,7 +177,7 @@ def compare(model: ForceField, plan: Plan, progress: Told = lambda done, total, 
     if model.recipe.rules:
         raise ConfigError(f"the benchmark needs an FP32 model, whose low-bit forms it makes; given one with recipe "
                           f"{model.recipe.name}")
-    run = _Run(plan, progress)
+    run = _Comparing(plan, progress)
     with _threads_restored():
         for system in systems(plan.systems, model):
             run.measure(system)
@@ -195,12 +195,12 @@ def as_json(comparison: Comparison, machine: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(eq=False)
-class _Run:
+class _Comparing:
     """A comparison under way."""
 
-    plan: Plan
+    plan: BenchPlan
     progress: Told
-    rows: list[Row] = field(default_factory=list)
+    rows: list[BenchRow] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     ceilings: dict[str, float] = field(init=False)
     done: int = 0
@@ -238,11 +238,11 @@ class _Run:
             self.rows += self._rows(system, threads, steps, times, peaks)
 
     def _rows(self, system: System, threads: int, steps: dict[Key, Step], times: dict[Any, NDArray[np.float64]],
-              peaks: dict[Key, float | None]) -> Iterator[Row]:
+              peaks: dict[Key, float | None]) -> Iterator[BenchRow]:
         fastest = times.get((COMPILED, FP32))
         for key, step in steps.items():
             q1, median, q3 = (float(q) for q in np.quantile(times[key], (0.25, 0.5, 0.75)))
-            row = Row(
+            row = BenchRow(
                 system.name, system.atoms, system.edges, threads, *key, median, q1, q3,
                 ratio_to_compiled_fp32=None if fastest is None else float(np.median(fastest)) / median,
                 peak_MiB=peaks.get(key),
@@ -250,7 +250,7 @@ class _Run:
                 weights_MiB=None if step.weight_bytes is None else step.weight_bytes / MIB)
             yield row if key[0] != ENGINE else self._with_shares(row, step, system)
 
-    def _with_shares(self, row: Row, step: Step, system: System) -> Row:
+    def _with_shares(self, row: BenchRow, step: Step, system: System) -> BenchRow:
         seconds, cores = 1e-3 * row.ms_per_step, row.threads
         least = step_seconds(system.field.config, load_recipe(row.recipe), row.atoms, row.edges, self.ceilings)
         crossing = (step.traffic_bytes or 0) / (1e9 * self.ceilings["bandwidth"])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from gaq.models import costs_of
-from gaq.models.contract import Arithmetic, Config, Part
+from gaq.models.contract import Arithmetic, Config, PartCost
 from gaq.recipe import Recipe
 
 OPERATIONS = 2  # a multiplication and an addition
@@ -26,7 +26,7 @@ def step_seconds(config: Config, recipe: Recipe, atoms: int, edges: int, ceiling
     return sum(OPERATIONS * n / (1e9 * ceilings[kind]) for kind, n in work.items())
 
 
-def parts_of(config: Config, edges: int = 0) -> list[Part]:
+def parts_of(config: Config, edges: int = 0) -> list[PartCost]:
     """Return the multiply-adds of all parts of a model; none where its kind does not say them."""
     parts = costs_of(config.kind)
     return [] if parts is None else parts(config, edges)

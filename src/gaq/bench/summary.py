@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gaq.bench.comparison import Comparison, Row, Skip
+from gaq.bench.comparison import BenchRow, Comparison, Skip
 from gaq.bench.steps import EAGER, ENGINE, FP32, TORCH
 from gaq.bench.systems import is_water
 
@@ -118,8 +118,8 @@ def exponent(atoms: Sequence[float], times: Sequence[float]) -> float:
     return float(np.polyfit(np.log(atoms), np.log(times), 1)[0])
 
 
-def _growths(rows: Iterable[Row]) -> list[Growth]:
-    boxes: dict[tuple[str, int], list[Row]] = {}
+def _growths(rows: Iterable[BenchRow]) -> list[Growth]:
+    boxes: dict[tuple[str, int], list[BenchRow]] = {}
     for row in rows:
         if is_water(row.system):
             boxes.setdefault((row.label, row.threads), []).append(row)
@@ -132,7 +132,7 @@ def _growths(rows: Iterable[Row]) -> list[Growth]:
     return found
 
 
-def _speeds(rows: Sequence[Row]) -> list[Speed]:
+def _speeds(rows: Sequence[BenchRow]) -> list[Speed]:
     found = []
     for row in rows:
         if row.backend != ENGINE or row.recipe == FP32:
@@ -147,7 +147,7 @@ def _speeds(rows: Sequence[Row]) -> list[Speed]:
     return found
 
 
-def _all_weights(rows: Sequence[Row]) -> list[Weights]:
+def _all_weights(rows: Sequence[BenchRow]) -> list[Weights]:
     """Compare on the first system, for weights do not depend on it."""
     first = [row for row in rows if row.system == rows[0].system and row.threads == rows[0].threads]
     full = {row.backend: row.weights_MiB for row in first if row.recipe == FP32 and row.weights_MiB}
@@ -158,7 +158,7 @@ def _all_weights(rows: Sequence[Row]) -> list[Weights]:
             for row in first if row.backend == ENGINE and row.weights_MiB]
 
 
-def _memories(rows: Sequence[Row], skips: Sequence[Skip]) -> list[Memory]:
+def _memories(rows: Sequence[BenchRow], skips: Sequence[Skip]) -> list[Memory]:
     measured = [row for row in rows if row.peak_MiB]
     if not measured:
         return []
@@ -172,7 +172,7 @@ def _memories(rows: Sequence[Row], skips: Sequence[Skip]) -> list[Memory]:
             for row in there if row.backend == ENGINE and eager]
 
 
-def _extrapolated(rows: Iterable[Row], atoms: int) -> float | None:
+def _extrapolated(rows: Iterable[BenchRow], atoms: int) -> float | None:
     """Return the memory of eager FP32 at this many atoms, on a line through the two largest boxes that were measured."""
     boxes = sorted((row.atoms, row.peak_MiB or 0.0) for row in rows if row.backend == EAGER and is_water(row.system))
     if len(boxes) < 2:

@@ -15,7 +15,7 @@ from gaq.errors import ConfigError, OutputError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gaq.assess.audit import Plan
+    from gaq.assess.audit import AuditPlan
     from gaq.graph import Predictor
     from gaq.metrics.calculators import CalculatorPredictor
 
@@ -117,7 +117,7 @@ def _subject(model: Path | None, calculator: str, device: str) -> "tuple[Predict
     return forcefield, {"model": str(model), "model_sha256": sha256(model), "recipe": forcefield.recipe.name}
 
 
-def _plan(usual: "Plan", timesteps: str, **given: Any) -> "Plan":
+def _plan(usual: "AuditPlan", timesteps: str, **given: Any) -> "AuditPlan":
     """Return the usual plan with everything that was given."""
     from dataclasses import replace
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-    from gaq.bench import Comparison, Row
+    from gaq.bench import BenchRow, Comparison
     from gaq.models.contract import Config
 
 PARTS = Unit("parts", "parts/s")
@@ -57,14 +57,14 @@ def bench(
 
     Rounds are interleaved; figures are medians.
     """
-    from gaq.bench import Plan, as_json, compare
+    from gaq.bench import BenchPlan, as_json, compare
     from gaq.bench.summary import summarize
     from gaq.bench.systems import LARGE, SYSTEMS
     from gaq.files import write_atomically
     from gaq.machine import hardware
 
     chosen = SYSTEMS if systems is None else _names(systems)
-    plan = Plan((*chosen, LARGE) if large and LARGE not in chosen else chosen, thread_counts(threads),
+    plan = BenchPlan((*chosen, LARGE) if large and LARGE not in chosen else chosen, thread_counts(threads),
                 None if backends is None else _names(backends), _names(recipes), repeats, memory, largest_torch)
     if plot is not None and plot.suffix not in PICTURES:
         raise ConfigError(f"--plot draws {' or '.join(PICTURES)}, not {plot.name}")
@@ -157,7 +157,7 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.0f} %"
 
 
-def _draw(rows: "list[Row]", path: Path) -> None:
+def _draw(rows: "list[BenchRow]", path: Path) -> None:
     from gaq.files import atomic_path, write_atomically
     from gaq.report.style import to_svg
 
@@ -169,7 +169,7 @@ def _draw(rows: "list[Row]", path: Path) -> None:
         figure.savefig(temporary, dpi=160, facecolor="white")
 
 
-def _figure_of(rows: "list[Row]") -> "Figure":
+def _figure_of(rows: "list[BenchRow]") -> "Figure":
     """Draw the rows of the first number of threads."""
     from gaq.bench.steps import COMPILED
     from gaq.report.plots import times_by_size

@@ -64,11 +64,12 @@ def sensitivity(
     float. With a budget, every width is tried, and each part gets as few bits as the budget allows.
     """
     from gaq.assess.allocate import Budget
-    from gaq.assess.sensitivity import Plan
+    from gaq.assess.sensitivity import SensitivityPlan
     from gaq.assess.sensitivity import sensitivity as measure
     from gaq.data import load_frames
 
-    plan = Plan(frames, rotations, jacobian_frames=jacobian_frames, picoseconds=picoseconds, replicas=replicas, seed=seed)
+    plan = SensitivityPlan(frames, rotations, jacobian_frames=jacobian_frames, picoseconds=picoseconds, replicas=replicas,
+                           seed=seed)
     budget = None if forces is antisymmetry is stored is None else Budget(forces, antisymmetry, stored)
     _check_recipe(out, budget)
     options.check_outputs([out, file, plot], overwrite, [model, data, recipe])

@@ -31,7 +31,7 @@ _COLUMNS = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "
 
 
 @dataclass(frozen=True)
-class Request:
+class Qm9Request:
     """What a name as qm9:U0:train:1000 asks for."""
 
     energy: str = "U0"
@@ -39,7 +39,7 @@ class Request:
     count: int | None = None
 
     @classmethod
-    def parse(cls, name: str) -> "Request":
+    def parse(cls, name: str) -> "Qm9Request":
         """Read a name.
 
         Raises:
@@ -82,7 +82,7 @@ def load(name: str, folders: Sequence[Path]) -> Frames:
     Raises:
         DataError: a bad name, no data in any folder, or damaged data.
     """
-    request = Request.parse(name)
+    request = Qm9Request.parse(name)
     for folder in (base / below for base in folders for below in ("qm9", "")):
         for path in (folder / COMPACT, folder / FOLDER, folder / ARCHIVE):
             if path.exists():
@@ -97,13 +97,13 @@ def is_official(path: Path) -> bool:
     return path.name.startswith("dsgdb9nsd") or (path.is_dir() and any(path.glob("dsgdb9nsd_*.xyz")))
 
 
-def read(path: Path, source: str, request: Request | None = None) -> Frames:
+def read(path: Path, source: str, request: Qm9Request | None = None) -> Frames:
     """Return the molecules of a compact npz file, or of an official archive, folder or file, in eV and Å.
 
     Raises:
         DataError: damaged or foreign data.
     """
-    request = request or Request()
+    request = request or Qm9Request()
     table: _Table = _Compact(path) if path.suffix == ".npz" else _Official(path)
     return Frames(tuple(table.structures(request.energy, request.choose)), source, "qm9")
 

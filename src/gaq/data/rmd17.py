@@ -40,7 +40,7 @@ _LAYOUTS = (_Layout(("nuclear_charges", "coords", "energies", "forces"), "rmd17"
 
 
 @dataclass(frozen=True)
-class Request:
+class Rmd17Request:
     """What a name as rmd17:azobenzene:1:train asks for."""
 
     molecule: str
@@ -48,7 +48,7 @@ class Request:
     part: Literal["train", "test"]
 
     @classmethod
-    def parse(cls, name: str) -> "Request":
+    def parse(cls, name: str) -> "Rmd17Request":
         """Read a name.
 
         Raises:
@@ -77,7 +77,7 @@ def load(name: str, folders: Sequence[Path]) -> Frames:
     Raises:
         DataError: a bad name, no data in any folder, or damaged data.
     """
-    request = Request.parse(name)
+    request = Rmd17Request.parse(name)
     whole: Path | None = None
     for folder in (base / below for base in folders for below in ("", "rmd17", "rmd17/rmd17")):
         candidates = (folder / "npz_data" / f"rmd17_{request.molecule}.npz", folder / f"rmd17_{request.molecule}.npz")

@@ -89,7 +89,7 @@ class ModelKind:
 
 
 @dataclass(frozen=True)
-class Part:
+class PartCost:
     """Multiply-adds of one part of a model, for each atom or for each directed edge (i, j).
 
     Args:

@@ -68,7 +68,7 @@ class Embedding(nn.Module):
         return self.weight.index_select(0, indices)
 
 
-class Frame:
+class FeatureFrame:
     """Where an atom's vector features are given: here the coordinates of the molecule; `quantized.LocalFrame` turns."""
 
     def back(self, v: Tensor, exact: bool = False) -> Tensor:
@@ -87,9 +87,9 @@ class VectorQuantizer(nn.Module):
         super().__init__()
         self.leaf = leaf
 
-    def forward(self, v: Tensor, geometry: Geometry) -> tuple[Tensor, Frame]:
+    def forward(self, v: Tensor, geometry: Geometry) -> tuple[Tensor, FeatureFrame]:
         """Return v unchanged, and where its components are given."""
-        return v, Frame()
+        return v, FeatureFrame()
 
 
 LEAVES = (Linear, VectorLinear, Embedding, VectorQuantizer)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from gaq.leaves import Leaf
 from gaq.nn.geometry import Geometry
-from gaq.nn.leaves import Frame, mix_channels
+from gaq.nn.leaves import FeatureFrame, mix_channels
 from gaq.quant.affine import codes
 from gaq.quant.formats import IntFormat
 from gaq.quant.packing import pack, unpack
@@ -209,7 +209,7 @@ class QuantizedEmbedding(nn.Module):
         return (whole * scale).index_select(0, indices)
 
 
-class LocalFrame(Frame):
+class LocalFrame(FeatureFrame):
     """The local frames of atoms, for those degrees that are given in them: v = D(F) v'.
 
     Args:
@@ -266,7 +266,7 @@ class QuantizedVectors(nn.Module):
     def active(self, active: bool) -> None:
         self.rounding.fill_(active)
 
-    def forward(self, v: Tensor, geometry: Geometry) -> tuple[Tensor, Frame]:
+    def forward(self, v: Tensor, geometry: Geometry) -> tuple[Tensor, FeatureFrame]:
         """Return rounded features (N, M, C), and where their components are given."""
         frame = LocalFrame(geometry, tuple(fmt.aligned for fmt in self.formats))
         local = frame.of(v)

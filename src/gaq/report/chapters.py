@@ -8,7 +8,7 @@ from gaq.report import plots
 from gaq.report.markup import Figures, section, table
 from gaq.report.numbers import number, setting
 from gaq.report.records import Audit, Benchmark, Record, Sensitivity, Simulation
-from gaq.report.results import Trajectory
+from gaq.report.results import EnergySeries
 from gaq.report.style import line_styles
 
 VERDICTS = {True: "passes", False: "fails", None: "open"}
@@ -28,7 +28,7 @@ def chapters(records: Sequence[Record], figures: Figures) -> list[Chapter]:
     return [(anchor, title, section(anchor, title, *parts)) for anchor, title, parts in written if parts]
 
 
-def run_table(runs: Sequence[Trajectory]) -> str:
+def run_table(runs: Sequence[EnergySeries]) -> str:
     """Return length, drift and cost of runs at constant energy as a table."""
     length = [setting(r.time_ps[-1]) if r.time_ps else "n/a" for r in runs]
     columns = [[r.name for r in runs], [number(r.drift_meV_atom_ps) for r in runs], length,
@@ -85,7 +85,7 @@ def _simulations(runs: Sequence[Simulation], figures: Figures) -> str:
     return f"<h3>{escape(first.formula or 'structure')}{atoms}</h3>" + figure + table(headings, columns, names=4)
 
 
-def _numbered(runs: Sequence[Trajectory]) -> list[Trajectory]:
+def _numbered(runs: Sequence[EnergySeries]) -> list[EnergySeries]:
     """Number runs of one name."""
     seen: dict[str, int] = {}
     named = []

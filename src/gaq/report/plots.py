@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from gaq.report.numbers import kilobytes, number
-from gaq.report.results import Curves, Model, QuantizerError, Trajectory
+from gaq.report.results import Curves, EnergySeries, Model, QuantizerError
 from gaq.report.style import (
     FONT_SIZE,
     INK,
@@ -189,7 +189,7 @@ def log_limits(series: Sequence[Sequence[float]]) -> tuple[float, float] | None:
     return (float(values.min()) / 1.3, float(values.max()) * 1.6) if len(values) else None
 
 
-def conservation(runs: Sequence[Trajectory], styles: Mapping[str, LineStyle]) -> Figure:
+def conservation(runs: Sequence[EnergySeries], styles: Mapping[str, LineStyle]) -> Figure:
     """Total energy along runs at constant energy (faint) and its running mean; a sound force field gives a flat line.
 
     The axis is linear up to the quieter runs and logarithmic beyond, where one run leaves the others far behind.

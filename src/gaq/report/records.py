@@ -9,10 +9,10 @@ from pydantic import Field, ValidationError
 
 from gaq.errors import DataError
 from gaq.reading import read_text
-from gaq.report.results import FORMAT, FORMAT_VERSION, Count, Label, Number, Part, Results, Trajectory
+from gaq.report.results import FORMAT, FORMAT_VERSION, Count, EnergySeries, Label, Number, Part, Results
 
 
-class Check(Part):
+class AuditCheck(Part):
     """One quantity of an audit against its bound; `passed` is None where it is open or not judged."""
 
     name: Label
@@ -33,7 +33,7 @@ class Audit(Part):
     frames: Count | None = None
     backend: Label = ""
     derivatives_backend: Label = ""
-    checks: tuple[Check, ...] = ()
+    checks: tuple[AuditCheck, ...] = ()
 
 
 class Simulation(Part):
@@ -45,10 +45,10 @@ class Simulation(Part):
     steps: Count | None = None
     backend: Label = ""
     mean_temperature_K: Number = math.nan
-    run: Trajectory
+    run: EnergySeries
 
 
-class Measures(Part):
+class PartMeasures(Part):
     """What rounding one part does."""
 
     forces_rms_change_meV_A: Number = math.nan
@@ -63,7 +63,7 @@ class SensitivityRow(Part):
     kind: Label
     bits: Count
     given: bool = True
-    measures: Measures = Measures()
+    measures: PartMeasures = PartMeasures()
 
 
 class Sensitivity(Part):
@@ -126,7 +126,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
 
 
 def parse_results(data: Any, where: str = "results") -> Results:
-    """Check the content of a file of `gaq evaluate --json` and return it as frozen values.
+    """AuditCheck the content of a file of `gaq evaluate --json` and return it as frozen values.
 
     Raises:
         DataError: as `parse`, or another kind of results.
@@ -139,7 +139,7 @@ def parse_results(data: Any, where: str = "results") -> Results:
 
 
 def parse(data: Any, where: str = "results") -> Record:
-    """Check the content of a results file of any kind and return it as frozen values.
+    """AuditCheck the content of a results file of any kind and return it as frozen values.
 
     Args:
         data: what `json.load` gave.

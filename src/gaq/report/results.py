@@ -167,7 +167,7 @@ class Model(Part):
     curves: Curves | None = None
 
 
-class Trajectory(Part):
+class EnergySeries(Part):
     """Total energy along one run at constant energy, relative to its first value."""
 
     name: Label
@@ -198,5 +198,5 @@ class Results(Part):
     frames: Count | None = None
     structure: Molecule | None = None
     models: Annotated[list[Model], Field(min_length=1)]
-    nve: list[Trajectory] = []
+    nve: list[EnergySeries] = []
     notes: list[Label] = []

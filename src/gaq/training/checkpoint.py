@@ -48,7 +48,7 @@ class Progress:
     released: bool = False
 
 
-class State:
+class TrainingState:
     """Model, moving average, best weights and optimizer of a run."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.AdamW, decay: float) -> None:

@@ -20,7 +20,7 @@ from gaq.metrics.stresses import stress_accuracy
 from gaq.models.network import Network
 from gaq.recipe import Schedule
 from gaq.training.batches import Batches, completed
-from gaq.training.checkpoint import Progress, State
+from gaq.training.checkpoint import Progress, TrainingState
 from gaq.training.config import Optimization
 from gaq.training.log import RunLog
 from gaq.training.loss import loss_weights
@@ -69,7 +69,7 @@ class Loop:
             self.gradients = CompiledStep(self.model, weights, self.batches.graphs,
                                           len(self.workers.share(range(self.batches.batch_size))))
         self.optimizer = _adamw(self.model, s)
-        self.state = State(self.model, self.optimizer, s.ema)
+        self.state = TrainingState(self.model, self.optimizer, s.ema)
         self.checkpoint = self.folder / "checkpoint.safetensors" if self.folder else None
 
     def run(self, resume: bool) -> Progress:

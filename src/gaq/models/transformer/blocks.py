@@ -13,7 +13,7 @@ from torch.nn import functional
 from gaq.models.transformer.attention import ATTENTIONS
 from gaq.models.transformer.config import ModelConfig
 from gaq.nn.geometry import Geometry
-from gaq.nn.leaves import Frame, Leaves
+from gaq.nn.leaves import FeatureFrame, Leaves
 from gaq.so3 import degree_slices
 
 
@@ -82,7 +82,7 @@ class EdgeFilter(nn.Module):
         self.contraction = leaf("contraction")
         self.by_degree = ByDegree(config.max_degree)
 
-    def forward(self, v: Tensor, frame: Frame, geometry: Geometry) -> Tensor:
+    def forward(self, v: Tensor, frame: FeatureFrame, geometry: Geometry) -> Tensor:
         """Return shape (E, width) from vector features (N, M, C) in a frame."""
         projected = frame.back(self.project(v), exact=True)
         difference = projected.index_select(0, geometry.neighbours) - projected.index_select(0, geometry.centers)

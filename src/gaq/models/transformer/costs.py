@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from gaq.leaves import Leaf
-from gaq.models.contract import Part
+from gaq.models.contract import PartCost
 from gaq.models.transformer.config import ModelConfig
 from gaq.models.transformer.schema import schema
 
@@ -11,7 +11,7 @@ TABLE_ROWS = 4  # of a cubic spline
 KEPT_BYTES = 1 << 20  # filters of all pairs and layers up to which the engine keeps them for its adjoint
 
 
-def parts(config: ModelConfig, edges: int = 0) -> list[Part]:
+def parts(config: ModelConfig, edges: int = 0) -> list[PartCost]:
     """Return the multiply-adds of all parts of a model.
 
     A linear map of an atom from n to m channels takes n m forward, and n m in the adjoint, which is that of the input
@@ -24,25 +24,25 @@ def parts(config: ModelConfig, edges: int = 0) -> list[Part]:
     activations, rounding to codes, gates by degree, sums over components, padding of channels to 16.
     """
     c, leaves = config, schema(config).leaves
-    found = [Part(name, leaf.role, "atom", leaf.products, leaf.products, leaf.products)
+    found = [PartCost(name, leaf.role, "atom", leaf.products, leaf.products, leaf.products)
              for name, leaf in leaves.items() if leaf.rows == "atom" and leaf.products]
-    found.append(Part("embedding", "first", "edge", leaves["embedding.filters"].products, *_embedding(c)))
+    found.append(PartCost("embedding", "first", "edge", leaves["embedding.filters"].products, *_embedding(c)))
     for layer in range(c.layers):
         found += _layer(c, leaves, f"attention.{layer}", keeps_filters(c, edges))
     return found
 
 
-def _layer(c: ModelConfig, leaves: Mapping[str, Leaf], attention: str, kept: bool) -> list[Part]:
+def _layer(c: ModelConfig, leaves: Mapping[str, Leaf], attention: str, kept: bool) -> list[PartCost]:
     components, again = (c.max_degree + 1) ** 2 - 1, 0 if kept else 1
     filters = f"{attention}.filters"
     contraction = leaves[f"{filters}.contraction"].products
     radial = leaves[f"{filters}.radial.first"].products + leaves[f"{filters}.radial.second"].products
-    table = TABLE_ROWS * c.width / 2
+    table, half = TABLE_ROWS * c.width / 2, contraction / 2
     return [
-        Part(f"{filters}.radial", "radial", "edge", radial, table, (1 + again) * table),
-        Part(f"{filters}.contraction", "contraction", "edge", contraction, contraction / 2, (1 + again) * contraction / 2),
-        Part(f"{attention}.messages", "", "edge", c.heads * (c.scalars + 2 * c.gates),
-             3 * c.scalars + 2 * components * c.vectors, 7 * c.scalars + 4 * components * c.vectors)]
+        PartCost(f"{filters}.radial", "radial", "edge", radial, table, (1 + again) * table),
+        PartCost(f"{filters}.contraction", "contraction", "edge", contraction, half, (1 + again) * half),
+        PartCost(f"{attention}.messages", "", "edge", c.heads * (c.scalars + 2 * c.gates),
+                 3 * c.scalars + 2 * components * c.vectors, 7 * c.scalars + 4 * components * c.vectors)]
 
 
 def keeps_filters(c: ModelConfig, edges: int) -> bool:

@@ -137,10 +137,10 @@ class CalculatorSurface:
     """
 
     engine: Any = None
+    extrapolation: Extrapolation | None = None
 
     def __init__(self, calculator: Any, structure: Structure) -> None:
         self.backend = type(calculator).__name__
-        self.extrapolation: Extrapolation | None = getattr(calculator, "extrapolation", None)
         self._atoms = atoms_of(structure)
         self._atoms.calc = calculator
         self.cell: Array = self._atoms.cell.array.copy()

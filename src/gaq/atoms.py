@@ -50,6 +50,8 @@ def charge_and_spin(atoms: Atoms) -> tuple[float, float]:
     Raises:
         StructureError: what they say is no number, or the electrons cannot have the spin.
     """
+    if not atoms.info and "initial_charges" not in atoms.arrays:  # most atoms, at each step of dynamics
+        return 0.0, 0.0
     charge = _charge(atoms)
     return charge, _spin(atoms, charge)
 

@@ -242,8 +242,8 @@ def summed(graph: Graph, atom_energies: NDArray[np.float64], forces: NDArray[np.
     Raises:
         StructureError: virials without a volume.
     """
-    energy, stress, batch = np.zeros(graph.structures), None, np.asarray(graph.batch)
-    np.add.at(energy, batch, atom_energies)
+    stress, batch = None, np.asarray(graph.batch)
+    energy = np.bincount(batch, atom_energies, graph.structures)  # one after the other
     if virials is not None:
         total = np.zeros((graph.structures, 3, 3))
         np.add.at(total, batch, virials)

@@ -85,14 +85,7 @@ def relax(
 
     Source: E. Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006), for FIRE.
     """
-    check_settings(
-        ("fmax", fmax, "a positive number of eV/Å, such as 0.02", 0 < fmax < np.inf),
-        ("steps", steps, "at least 1", steps >= 1),
-        ("pressure_bar", pressure_bar, "a number of bar", bool(np.isfinite(pressure_bar))),
-        ("pressure_bar", pressure_bar, "0 unless the cell relaxes (cell=True)", cell or pressure_bar == 0))
-    if optimizer not in OPTIMIZERS:
-        raise ConfigError(f"optimizer must be {', '.join(map(repr, OPTIMIZERS))}, not {optimizer!r}"
-                          f"{did_you_mean(optimizer, OPTIMIZERS)}")
+    _check(fmax, steps, cell, pressure_bar, optimizer)
     if out is not None and destination(out).exists() and not overwrite:
         raise OutputError(f"{out} exists already; replace it with overwrite=True, or choose another path")
     start, subject = start_of(structure), subject_of(model)
@@ -105,6 +98,17 @@ def relax(
     if out is not None:
         write_frames(out, [found.structure])
     return found
+
+
+def _check(fmax: float, steps: int, cell: bool, pressure_bar: float, optimizer: str) -> None:
+    check_settings(
+        ("fmax", fmax, "a positive number of eV/Å, such as 0.02", 0 < fmax < np.inf),
+        ("steps", steps, "at least 1", steps >= 1),
+        ("pressure_bar", pressure_bar, "a number of bar", bool(np.isfinite(pressure_bar))),
+        ("pressure_bar", pressure_bar, "0 unless the cell relaxes (cell=True)", cell or pressure_bar == 0))
+    if optimizer not in OPTIMIZERS:
+        raise ConfigError(f"optimizer must be {', '.join(map(repr, OPTIMIZERS))}, not {optimizer!r}"
+                          f"{did_you_mean(optimizer, OPTIMIZERS)}")
 
 
 def _descended(atoms: Atoms, fmax: float, steps: int, pressure: float | None, optimizer: str,

@@ -1,17 +1,24 @@
 """ASE sees what the force field says."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.optimize import BFGS
+from tiny import cluster, forcefield
+from tiny import crystal as tiny_crystal
 from toys import Broken, LennardJones, Springs, molecule
 
 from gaq.adapters.ase import GaqCalculator
 from gaq.atoms import atoms_of, structure_of
 from gaq.errors import GaqError, StructureError
 from gaq.graph import Prediction
+from gaq.neighbours import find_neighbours
 
 
 def crystal() -> Atoms:
@@ -163,3 +170,67 @@ def test_structures_survive_the_round_trip():
     np.testing.assert_array_equal(structure.positions, again.positions)
     np.testing.assert_array_equal(structure.cell, again.cell)
     assert structure.pbc == again.pbc == (True, True, True)
+
+
+FORK = """
+import os, sys
+sys.path.insert(0, {tests!r})
+from tiny import cluster, forcefield
+from gaq.atoms import atoms_of
+for atoms in map(atoms_of, (cluster(8), cluster(40, spacing=1.5))):
+    atoms.calc = forcefield("l1", "fp32").on("engine").calculator()
+    first = atoms.get_forces()
+    child = os.fork()
+    atoms.positions[0, 0] += 0.01
+    there = atoms.get_forces()
+    atoms.positions[0, 0] -= 0.01
+    same = abs(atoms.get_forces() - first).max() < 1e-5 and abs(there - first).max() > 1e-4
+    if not child:
+        os._exit(not same)
+    assert same and not os.waitpid(child, 0)[1]
+"""
+
+
+def test_a_forked_child_goes_on_with_the_calculator() -> None:
+    script = FORK.format(tests=str(Path(__file__).parents[1]))
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=120)
+
+
+def moving(structure, steps: int = 60):
+    """Atoms that shake and drift, each time some hundredths of an Å."""
+    rng, positions = np.random.default_rng(3), structure.positions
+    for _ in range(steps):
+        positions = positions + 0.02 * rng.normal(size=positions.shape) + [0.01, 0, 0]
+        yield positions
+
+
+@pytest.mark.filterwarnings("ignore::gaq.errors.ExtrapolationWarning")
+def test_small_molecules_have_the_bits_of_the_force_field_whatever_came_before() -> None:
+    for recipe in ("fp32", "w4a8"):
+        field, structure = forcefield("robust", recipe).on("engine"), cluster(8, seed=2)
+        atoms = atoms_of(structure)
+        atoms.calc = field.calculator()
+        for positions in moving(structure):
+            atoms.positions = positions
+            expected = field.predict(field.graph(structure_of(atoms)))
+            np.testing.assert_array_equal(atoms.get_forces(), expected.forces)
+            assert atoms.get_potential_energy() == expected.energy[0]
+
+
+@pytest.mark.filterwarnings("ignore::gaq.errors.ExtrapolationWarning")
+@pytest.mark.parametrize("start", [cluster(40, seed=1, spacing=1.6), tiny_crystal(4.0)], ids=["many", "crystal"])
+def test_larger_structures_have_its_forces_with_a_search_now_and_then(monkeypatch, start) -> None:
+    field, searches = forcefield("robust", "fp32").on("engine"), []
+    atoms, other = atoms_of(start), field.on("engine")
+    atoms.calc = field.calculator()
+    monkeypatch.setattr("gaq.dynamics.skin.find_neighbours", lambda *a: searches.append(1) or find_neighbours(*a))
+    for step, positions in enumerate(moving(start)):
+        atoms.positions = positions
+        if atoms.pbc.all() and step % 20 == 10:
+            atoms.set_cell(1.01 * atoms.cell)
+        here = structure_of(atoms)
+        expected = other.potential.predict(other.graph(here), stress=bool(atoms.pbc.all()))
+        np.testing.assert_allclose(atoms.get_forces(), expected.forces, atol=1e-5)
+        if atoms.pbc.all():
+            np.testing.assert_allclose(atoms.get_stress(voigt=False), expected.stress[0], atol=1e-6)
+    assert 2 <= len(searches) <= 20

@@ -1,9 +1,9 @@
 """A `Potential` as a calculator of the Atomic Simulation Environment (ASE)."""
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
@@ -13,6 +13,8 @@ from gaq.dynamics.extrapolation import Extrapolation
 from gaq.dynamics.surface import PotentialSurface
 from gaq.errors import StructureError
 from gaq.graph import Potential
+
+DEPENDS = "positions", "cell", "numbers", "pbc", "initial_charges"  # in ASE's words, what a result depends on
 
 
 class UndefinedStress(StructureError, PropertyNotImplementedError):
@@ -47,8 +49,8 @@ class GaqCalculator(Calculator):
         self.potential = potential
         self.extrapolation = Extrapolation(potential)
         self._surface: PotentialSurface | None = None
-        self._kind: tuple[Any, ...] = ()  # species, periodicity, charge and spin that the surface is of
-        self._charged = (0.0, 0.0)  # charge and spin of the last calculation; ASE does not look at those in `atoms.info`
+        self._last: Atoms | None = None  # of the last calculation
+        self._known: tuple[Any, ...] = ()  # what its results depend on
 
     @property
     def backend(self) -> str:
@@ -57,18 +59,9 @@ class GaqCalculator(Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what changed since the last calculation, of all that a result depends on, to the last bit."""
-        known = self.atoms
-        if known is None:
+        if self.atoms is None:
             return list(all_changes)
-        changes = [name for name in ("positions", "numbers")
-                   if not np.array_equal(known.arrays[name], atoms.arrays[name])]
-        if not np.array_equal(known.cell.array, atoms.cell.array):
-            changes.append("cell")
-        if not np.array_equal(known.pbc, atoms.pbc):
-            changes.append("pbc")
-        if self._charged != charge_and_spin(atoms):
-            changes.append("initial_charges")
-        return changes
+        return [name for name, known, now in zip(DEPENDS, self._known, _depends(atoms), strict=True) if known != now]
 
     def calculate(
         self,
@@ -78,14 +71,16 @@ class GaqCalculator(Calculator):
     ) -> None:
         """Predict `properties` of `atoms`, and all others that come with them for free."""
         if atoms is not None:
-            self.atoms, self._charged = atoms.copy(), charge_and_spin(atoms)
+            self._take(atoms)
         current = self.atoms
         assert current is not None  # ASE hands atoms over, or did
         wants_stress = "stress" in properties
         if wants_stress and not current.pbc.all():
             raise UndefinedStress("stress needs periodicity in all three directions, and pbc is "
                                   f"{current.pbc.tolist()}; set atoms.pbc = True and a cell, or do not ask for stress")
-        prediction = self._surface_of(current)(current.positions, current.cell.array, wants_stress)
+        if self._surface is None:
+            self._surface = PotentialSurface(self.potential, geometry_of(current), extrapolation=self.extrapolation)
+        prediction = self._surface(current.positions, current.cell.array, wants_stress)
         energy = float(prediction.energy[0])
         results: dict[str, Any] = {"energy": energy, "free_energy": energy, "forces": prediction.forces}
         if prediction.atom_energies is not None:
@@ -94,10 +89,22 @@ class GaqCalculator(Calculator):
             results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0])
         self.results = results  # a dictionary of their own: a copy of this calculator keeps those of its structure
 
-    def _surface_of(self, atoms: Atoms) -> PotentialSurface:
-        """Return the surface of the last structure, or that of another one."""
-        kind = (atoms.numbers.tobytes(), tuple(atoms.pbc.tolist()), self._charged)
-        if self._surface is None or kind != self._kind:
-            self._surface = PotentialSurface(self.potential, geometry_of(atoms), extrapolation=self.extrapolation)
-            self._kind = kind
-        return self._surface
+    def _take(self, atoms: Atoms) -> None:
+        """Keep a copy of `atoms`; where only positions are others, all else is that of the copy before, for speed."""
+        now, known = _depends(atoms), self._known
+        if self._last is not None and now[1:] == known[1:]:
+            kept = copy(self._last)
+            kept.arrays = {**self._last.arrays, "positions": atoms.positions.copy()}
+        else:
+            kept = atoms.copy()
+        if not known or now[2:] != known[2:]:
+            self._surface = None
+        self.atoms = self._last = kept
+        self._known = now
+
+
+def _depends(atoms: Atoms) -> tuple[Any, ...]:
+    """Return what a result depends on, in the order of `DEPENDS`; charge and spin are in `atoms.info`, where ASE does not
+    look."""
+    return (atoms.positions.tobytes(), atoms.cell.array.tobytes(), atoms.numbers.tobytes(), atoms.pbc.tobytes(),
+            charge_and_spin(atoms))

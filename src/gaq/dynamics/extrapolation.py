@@ -12,6 +12,7 @@ from gaq.errors import ExtrapolationWarning
 from gaq.graph import Graph
 
 MANY_CLIPPED = 0.05  # of the values of one quantizer; learned steps clip about half a percent within their range
+OFTEN = 10  # structures that are looked at one by one, and then together: a look takes a few microseconds
 
 
 class Extrapolation:
@@ -19,7 +20,7 @@ class Extrapolation:
 
     Nearer means nearer than `Potential.nearest`, where the model begins to hold back. The first such structure is told by
     an `ExtrapolationWarning`, and the first one of which one quantizer clips more than 5 % of its values by another; codes
-    are counted by the engine alone.
+    are counted by the engine alone, and after ten structures looked at for ten together.
 
     Args:
         potential: any predictor; one without `nearest` has no range to leave.
@@ -80,7 +81,8 @@ class Extrapolation:
                                 f"the model knows such pairs from {known:.2f} Å on; do not trust the forces")
 
     def _look_at_codes(self) -> None:
-        if self._counted is None or "codes" in self._told:
+        often = self.structures <= OFTEN or self.structures % OFTEN == 0
+        if self._counted is None or "codes" in self._told or not often:
             return
         before, self._counted = self._counted, self._engine.saturation()
         shares = _shares(self._counted, before)

@@ -88,21 +88,16 @@ def simulate_replicas(
         ConfigError: a setting without meaning.
         GaqError: the force field cannot take the start; later, it is reported as `exploded`.
     """
-    check_settings(
-        ("replicas", replicas, "at least 1", replicas >= 1),
-        ("picoseconds", picoseconds, "a positive number, such as 20", 0 < picoseconds < np.inf),
-        ("timestep_fs", timestep_fs, "a positive number of femtoseconds, such as 0.5", 0 < timestep_fs < np.inf),
-        ("temperature_K", temperature_K, "zero or a positive number of kelvin", 0 <= temperature_K < np.inf))
+    _check(replicas, picoseconds, timestep_fs, temperature_K)
     potential = getattr(potential, "potential", potential)  # of a force field
     free = replace(structure, fixed=None, momenta=None)
     within = getattr(potential, "engine", None) is not None
-    every = SAMPLED if within else 1
+    every, groups = (SAMPLED, [[k] for k in range(replicas)]) if within else (1, [list(range(replicas))])
     samples = max(round(1000.0 * picoseconds / timestep_fs / every), 2)
-    groups = [[k] for k in range(replicas)] if within else [list(range(replicas))]
+    bath = Bath(timestep_fs * units.fs, hottest=1.5 * units.kB * bound_K(temperature_K))
     records, exploded = [], None
     for done, members in enumerate(groups):
         velocities = [thermal_velocities(free, temperature_K, np.random.default_rng([seed, k])) for k in members]
-        bath = Bath(timestep_fs * units.fs, hottest=1.5 * units.kB * bound_K(temperature_K))
         stepper = stepper_for(PotentialSurface(potential, free, cutoff=cutoff),
                               np.tile(free.atomic_masses, len(members)), bath)
         state = stepper.start(np.tile(free.positions, (len(members), 1)), np.concatenate(velocities))
@@ -116,10 +111,17 @@ def simulate_replicas(
                 if progress is not None:
                     progress((done + sample / samples) / len(groups) * picoseconds)
         except GaqError as error:
-            which = f"replica {members[0]} " if within else ""
-            exploded = f"{which}after {state.step * timestep_fs:g} fs: {error}"
+            exploded = f"{f'replica {done} ' if within else ''}after {state.step * timestep_fs:g} fs: {error}"
             break
     return _joined(records, timestep_fs, every, exploded)
+
+
+def _check(replicas: int, picoseconds: float, timestep_fs: float, temperature_K: float) -> None:
+    check_settings(
+        ("replicas", replicas, "at least 1", replicas >= 1),
+        ("picoseconds", picoseconds, "a positive number, such as 20", 0 < picoseconds < np.inf),
+        ("timestep_fs", timestep_fs, "a positive number of femtoseconds, such as 0.5", 0 < timestep_fs < np.inf),
+        ("temperature_K", temperature_K, "zero or a positive number of kelvin", 0 <= temperature_K < np.inf))
 
 
 def _joined(records: "list[_Record]", timestep_fs: float, every: int, exploded: str | None) -> Replicas:

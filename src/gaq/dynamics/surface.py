@@ -83,7 +83,7 @@ class PotentialSurface:
         """
         with self._lock:
             compute = self._by_graph if self.engine is None else self._by_engine
-            prediction = check_finite(compute(positions, self.cell if cell is None else cell, stress))
+            prediction = compute(positions, self.cell if cell is None else cell, stress)
             self.look(positions)
             return prediction
 
@@ -121,7 +121,7 @@ class PotentialSurface:
         self._graph = collate([self._graph_of(replace(self._structure, positions=x, cell=cell)) for x in places])
         self.cell = cell
         predict = getattr(self._potential, "predict", self._potential)
-        return predict(self._graph, stress=True) if stress else predict(self._graph)
+        return check_finite(predict(self._graph, stress=True) if stress else predict(self._graph))
 
     def _graph_of(self, structure: Structure) -> Graph:
         own = getattr(self._potential, "graph", None)
@@ -137,10 +137,10 @@ class CalculatorSurface:
     """
 
     engine: Any = None
+    extrapolation: Extrapolation | None = None
 
     def __init__(self, calculator: Any, structure: Structure) -> None:
         self.backend = type(calculator).__name__
-        self.extrapolation: Extrapolation | None = getattr(calculator, "extrapolation", None)
         self._atoms = atoms_of(structure)
         self._atoms.calc = calculator
         self.cell: Array = self._atoms.cell.array.copy()

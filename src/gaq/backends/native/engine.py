@@ -53,7 +53,8 @@ class NativeEngine:
 
     def _create(self) -> None:
         self._handle, self._process = ctypes.c_void_p(), os.getpid()
-        self.graph: object = None
+        self._graph: object = None
+        self._quantizers: int | None = None
         self.atoms = 0
         self._given, self._energies, self._forces = _Buffer((0, 3)), _Buffer((0,)), _Buffer((0, 3))
         blob, threads, isa = self._made_from
@@ -70,6 +71,11 @@ class NativeEngine:
 
     def __reduce__(self) -> tuple[type["NativeEngine"], tuple[bytes, int, str]]:
         return NativeEngine, self._made_from
+
+    @property
+    def graph(self) -> object:
+        """Token of the graph that was set; None where there is none, as in a forked child at first."""
+        return self._graph if self._process == os.getpid() else None
 
     def facts(self) -> Facts:
         """Return instruction set, threads and memory."""
@@ -95,12 +101,12 @@ class NativeEngine:
             cells = np.asarray(graph.cell)[np.asarray(graph.batch)[centers]]
             offsets = np.ascontiguousarray(np.einsum("ev,eva->ea", np.asarray(graph.shifts), cells))
         with self.lock:
-            self.graph, self.atoms = None, 0
+            self._graph, self.atoms = None, 0
             self._call("gaq_engine_set_graph", len(species), species, len(centers), centers, neighbours, offsets)
-            self.graph, self.atoms = object(), len(species)
+            self._graph, self.atoms = object(), len(species)
             self._given, self._forces = _Buffer((self.atoms, 3)), _Buffer((self.atoms, 3))
             self._energies = _Buffer((self.atoms,))
-            return self.graph
+            return self._graph
 
     def set_offsets(self, offsets: NDArray[np.float64]) -> None:
         """Change the offsets (E, 3) in Å of the edges of the graph, in its order: the cell changes, the images stay.
@@ -139,10 +145,11 @@ class NativeEngine:
 
     def saturation(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """Return how many values of each quantizer were beyond its range, and how many there were in all."""
-        count = self.facts().quantizers
-        clipped, seen = np.zeros(max(count, 1), np.uint64), np.zeros(max(count, 1), np.uint64)
+        if self._quantizers is None:
+            self._quantizers = self.facts().quantizers
+        clipped, seen = np.zeros((2, max(self._quantizers, 1)), np.uint64)
         self._call("gaq_engine_saturation", clipped, seen)
-        return clipped[:count], seen[:count]
+        return clipped[:self._quantizers], seen[:self._quantizers]
 
     def _call(self, name: str, *arguments: Any) -> None:
         given = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments]

@@ -17,7 +17,10 @@ from tiny import calibration, forcefield
 
 from gaq.errors import ModelFileError
 from gaq.forcefield import load
+from gaq.stored import located
 from gaq.tensorfile import LONGEST_HEADER
+
+MODELS = Path(__file__).parents[1] / "models"
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +154,12 @@ def test_a_file_that_changes_after_it_was_read_changes_nothing(saved: Path, tmp_
 def test_paths_that_are_no_files(path: str) -> None:
     with pytest.raises(ModelFileError):
         load(path)
+
+
+def test_models_that_come_with_gaq_are_known_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert located("ethanol-w4a16").read_bytes() == (MODELS / "ethanol-w4a16.safetensors").read_bytes()
+    assert load("ethanol-w4a16").recipe.name == "w4a16"
+    (tmp_path / "ethanol-w4a16").write_text("of the user")  # goes first
+    assert located("ethanol-w4a16") == Path("ethanol-w4a16")
+    assert located("ethanol") == Path("ethanol")

@@ -156,7 +156,7 @@ def load(path: str | Path, backend: str = "auto", threads: int | None = None) ->
     """Read a force field; nothing in the file is executed, and no memory is taken but for what the file holds.
 
     Args:
-        path: model file.
+        path: model file; or the name of a model that comes with gaq, as ethanol-w4a16.
         backend, threads: what computes it; see `ForceField`.
 
     Raises:

@@ -1,6 +1,8 @@
 """A model as it is stored: shape, recipe, tensors and provenance, with one file format. See docs/format.md."""
 
 import math
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -98,9 +100,13 @@ class StoredModel:
 def read_model(path: str | Path) -> StoredModel:
     """Read a model file; nothing in it is executed, and no memory is taken but for what it holds.
 
+    Args:
+        path: of the file; or the name of a model that comes with gaq, see `located`.
+
     Raises:
         ModelFileError: no such file, not a gaq model (a pickle, say), truncated, damaged, or newer than this program.
     """
+    path = located(path)
     header, tensors = tensorfile.read(path, ENTRY, "model")
     _check_version(path, header)
     if header.pop("sha256", None) != tensorfile.digest(header, tensors):
@@ -117,6 +123,15 @@ def read_model(path: str | Path) -> StoredModel:
         raise ModelFileError(f"{path}: header and tensors do not make a model: {first_fault(error)}") from error
     except (KeyError, TypeError, AttributeError, ValueError, GaqError) as error:
         raise ModelFileError(f"{path}: header and tensors do not make a model: {error}") from error
+
+
+def located(model: str | Path) -> Path:
+    """Return the file of a model: where a path says, else the one that comes with gaq by that name, as ethanol-w4a16."""
+    if os.path.exists(model):
+        return Path(model)
+    folders = (Path(folder) / "pretrained" for folder in sys.modules["gaq"].__path__)
+    names = {file.stem: file for folder in folders for file in folder.glob("*.safetensors")}
+    return names.get(str(model), Path(model))
 
 
 def _check_version(path: str | Path, header: dict[str, Any]) -> None:

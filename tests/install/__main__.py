@@ -120,7 +120,7 @@ def results(python: Path, folder: Path, name: str) -> str:
     out = folder / f"{name}.extxyz"
     found = run(python, "-c", f"import numpy\nnumpy.random.seed(0)\n{readme[1]}")
     found += run(python, "-c", ENERGIES.format(models=MODELS))
-    run(python, "-m", "gaq", "md", "models/ethanol-w4a16.safetensors", "ethanol", "--ensemble", "nvt", "--steps", "200",
+    run(python, "-m", "gaq", "md", "ethanol-w4a16", "ethanol", "--ensemble", "nvt", "--steps", "200",
         "--out", out)
     return found + out.read_text()
 

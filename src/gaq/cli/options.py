@@ -61,11 +61,13 @@ def one_of(*names: str) -> Callable[[str], str]:
 
 
 def model_file(given: str | Path) -> Path:
-    """Return the path of a model: the file itself, or the one in the folder of a run."""
+    """Return the path of a model: the file itself, the one in the folder of a run, or one that comes with gaq."""
     path = Path(given)
     try:
         if not path.is_dir():
-            return path
+            from gaq.stored import located
+
+            return located(path)
         if (path / TRAINED).is_file():
             return path / TRAINED
         found = sorted(p for p in path.glob("*.safetensors") if p.name != CHECKPOINT)
@@ -82,7 +84,7 @@ def short_name(path: Path) -> str:
     return path.resolve().parent.name if path.name == TRAINED else path.stem
 
 
-def model(help: str = "Model file (.safetensors), or the folder of a run.") -> Any:
+def model(help: str = "Model file (.safetensors), folder of a run, or a name, as ethanol-w4a16.") -> Any:
     """Return an argument that takes a model."""
     return typer.Argument(metavar="MODEL", parser=model_file, help=help)
 

@@ -56,7 +56,7 @@ class PartMeasures(Part):
     lambda_antisymmetry: Number = math.nan
 
 
-class SensitivityRow(Part):
+class PartRow(Part):
     """One part of a model at one width."""
 
     leaf: Label
@@ -73,7 +73,7 @@ class Sensitivity(Part):
     recipe: dict[str, Any] = Field(default_factory=dict)
     source: Label = ""
     frames: Count | None = None
-    rows: tuple[SensitivityRow, ...] = ()
+    rows: tuple[PartRow, ...] = ()
 
 
 class Timing(Part):

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.build.molecule import extra
+from ase.collections import g2
 from ase.io import write
 
 from gaq.data import write_frames
-from gaq.data.structures import COMMON_NAMES, MOLECULES, structure_from
+from gaq.data.structures import COMMON_NAMES, named, structure_from
 from gaq.errors import DataError
 from gaq.structure import Structure
 
@@ -23,8 +25,8 @@ def test_molecules(name: str, formula: str) -> None:
 
 
 def test_every_common_name_is_a_molecule() -> None:
-    assert set(COMMON_NAMES.values()) <= set(MOLECULES)
-    assert len({name.lower() for name in MOLECULES}) == len(MOLECULES)
+    assert set(COMMON_NAMES.values()) <= {*g2.names, *extra}
+    assert len({name.lower() for name in (*g2.names, *extra)}) == len((*g2.names, *extra))
 
 
 @pytest.mark.parametrize(("name", "words"), [
@@ -81,3 +83,11 @@ def test_frames_of_data_sets(shared_data: Path, monkeypatch: pytest.MonkeyPatch)
         structure_from(f"{source}@1000")
     file = shared_data / "rmd17" / "rmd17_ethanol_test_01.npz"
     assert np.array_equal(structure_from(f"{file}@0").positions, first.positions)
+
+
+def test_named_molecules_are_those_of_ase() -> None:
+    for name in (*g2.names, *extra):
+        expected = molecule(name)
+        found = named(name)
+        assert (found.species == expected.numbers).all()
+        assert (found.positions == expected.positions).all()

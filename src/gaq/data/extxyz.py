@@ -15,8 +15,6 @@ from typing import IO, Any
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from ase.io import read
-from ase.io.formats import UnknownFileTypeError, filetype
 
 from gaq.atoms import structure_of
 from gaq.data.labels import is_isolated, read_labels
@@ -37,6 +35,9 @@ def read_atoms(path: Path) -> list[Atoms]:
     Raises:
         DataError: the file is missing, damaged, empty or of an unknown format.
     """
+    from ase.io import read  # brings SciPy, half a second and 45 MB
+    from ase.io.formats import UnknownFileTypeError
+
     require_file(path, DataError, "give the path of a data file")
     try:
         with warnings.catch_warnings():
@@ -59,6 +60,8 @@ def read_atoms(path: Path) -> list[Atoms]:
 
 def _unpacked(path: Path) -> tuple[Path | io.StringIO, str]:
     """Return what ASE shall read and its format; it seeks in XYZ files, which is slow while they are compressed."""
+    from ase.io.formats import filetype
+
     opener = _COMPRESSED.get(path.suffix)
     if opener is None or Path(path.stem).suffix not in (".xyz", ".extxyz"):
         return path, filetype(str(path))

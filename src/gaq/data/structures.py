@@ -1,12 +1,13 @@
 """One structure by what people call it: a file, a frame of a data set, a molecule's name or formula, a box of water."""
 
+import json
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import ase
 import numpy as np
-from ase.build import molecule
-from ase.build.molecule import extra
-from ase.collections import g2
 from ase.formula import Formula
 
 from gaq.data.sources import is_data_set, load_frames
@@ -22,7 +23,7 @@ COMMON_NAMES = {
     "methanol": "CH3OH", "nitrogen": "N2", "oxygen": "O2", "propane": "C3H8", "pyridine": "C5H5N", "pyrrole": "C4H4NH",
     "thiophene": "C4H4S", "water": "H2O"}
 AZOBENZENE = "azobenzene"
-MOLECULES = (*g2.names, *extra)  # of ase.build.molecule
+G2 = Path(ase.__file__).parent / "collections" / "g2.json"  # ase.collections.g2; its import brings SciPy, 45 MB
 WATER, SPACING = (8, 1, 1), 3.1  # Å between the molecules of a grid, as in the liquid
 RING, HYDROGEN, AZO, ANCHOR = 1.39, 1.08, 1.25, 1.42  # Å: C-C, C-H, N=N, C-N
 
@@ -66,12 +67,12 @@ def named(name: str) -> Structure:
         return azobenzene()
     known = _molecule(name.strip())
     if known is None:
-        every = [*COMMON_NAMES, AZOBENZENE, *MOLECULES]
+        every = [*COMMON_NAMES, AZOBENZENE, *_g2(), *_others()]
         same = next((other for other in every if other.lower() == plain), None)
         near = did_you_mean(name[:80], every) if same is None else f"; did you mean {same!r}?"
         raise DataError(f"{name[:80]!r} is no file, data set or molecule that is known, such as ethanol, CH3CH2OH, "
                         f"{AZOBENZENE} or water-64{near}")
-    atoms = molecule(known)
+    atoms = _atoms(known)
     return Structure(species=atoms.numbers, positions=atoms.positions)
 
 
@@ -83,7 +84,7 @@ def waters(count: int, seed: int = 0) -> Structure:
     grid = SPACING * np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), -1).reshape(-1, 3)
     places = []
     for corner in grid:
-        water = molecule("H2O")
+        water = _atoms("H2O")
         water.rotate(float(rng.uniform(0, 360)), rng.normal(size=3))
         places.append(water.positions - water.positions[0] + corner)
     positions = np.concatenate(places) + 0.02 * rng.normal(size=(3 * count, 3))
@@ -121,16 +122,37 @@ def _exists(place: str) -> bool:
 
 def _molecule(name: str) -> str | None:
     """Return the name in `ase.build.molecule`; capitals matter only in formulas, where Co is not CO."""
-    if name in MOLECULES:
-        return name
     plain = name.lower()
     if plain in COMMON_NAMES:
         return COMMON_NAMES[plain]
+    if name in _g2() or name in _others():
+        return name
     try:
         counts = Formula(name).count()
     except ValueError:  # no formula
-        return next((known for known in MOLECULES if known.lower() == plain), None)
-    same = [known for known in g2.names if molecule(known).symbols.formula.count() == counts]
+        return next((known for known in (*_g2(), *_others()) if known.lower() == plain), None)
+    same = [known for known in _g2() if _atoms(known).symbols.formula.count() == counts]
     if len(same) > 1:
         raise DataError(f"{name} is the formula of several molecules; take one of {', '.join(same)}")
     return same[0] if same else None
+
+
+def _atoms(name: str) -> ase.Atoms:
+    if name in _g2():
+        return ase.Atoms(_g2()[name]["numbers"], _g2()[name]["positions"])
+    from ase.build import molecule
+
+    return molecule(name)
+
+
+@lru_cache(maxsize=1)
+def _g2() -> dict[str, Any]:
+    rows = json.loads(G2.read_text(encoding="utf-8"))
+    return {row["key_value_pairs"]["name"]: row for key, row in rows.items() if key.isdecimal()}
+
+
+def _others() -> tuple[str, ...]:
+    """Return what `ase.build.molecule` knows beside G2."""
+    from ase.build.molecule import extra
+
+    return tuple(extra)

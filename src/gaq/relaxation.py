@@ -58,9 +58,9 @@ def relax(
     """Move the atoms, and on request the cell, to the nearest minimum of the energy (of the enthalpy, under a pressure).
 
     FIRE follows the forces alone and never compares energies, which suits models of a few bits: where activations have 8
-    bits the energy is a staircase, and a line search stalls on a step of it. BFGS and LBFGS build a model of the curvature
-    from differences of forces: they need fewer steps on FP32 and W4, and may wander on W4A8. With codes of 8 bits, forces
-    below some 0.01 eV/Å are the steps of the staircase.
+    bits the energy is a staircase, and a line search stalls on a step of it. BFGS and LBFGS without a line search build a
+    model of the curvature from differences of forces, and need fewer steps where these are smooth. Forces of a model of 8
+    bits have steps, too: an `fmax` that is smaller than them is never reached, however many steps are taken.
 
     Args:
         model: force field, path of a model file, any other `Potential`, or any ASE calculator.

@@ -111,8 +111,7 @@ def relax(
     show(f"wrote {out}")
     if not found.converged:
         raise GaqError(f"not converged: the largest force is {found.largest_force:.3g} eV/Å after {found.steps} steps, and "
-                       f"--fmax is {fmax:g}; go on from {out} with more --steps, or take a larger --fmax: codes of 8 bits "
-                       "leave forces of some 0.01 eV/Å")
+                       f"--fmax is {fmax:g}; go on from {out} with more --steps, or take a larger --fmax")
 
 
 def _computing(model: Path, device: str, backend: str) -> "ForceField":

@@ -26,16 +26,12 @@ print(time.perf_counter() - begun)
 LOADING = """
 import time
 import gaq
-from ase.build import molecule
-def seconds(path, first):
+def seconds(path):
     begun = time.perf_counter()
-    atoms = molecule("CH3CH2OH")
-    atoms.calc = gaq.load(path).calculator()
-    if first:
-        atoms.get_forces()
+    gaq.load(path).calculator()
     return time.perf_counter() - begun
-for first in (False, True):
-    print(*(min(seconds(path, first) for _ in range(10)) for path in {models!r}))
+seconds({models[0]!r})
+print(*(min(seconds(path) for _ in range(5)) for path in {models!r}))
 """
 
 
@@ -47,20 +43,18 @@ class Startup:
         first_forces: s from `import gaq` to the forces of methane in W4A8, importing `ase.Atoms` included.
         memory: largest resident memory of `gaq md`, MB.
         load: s for `gaq.load(...).calculator()` of FP32 and W4A8, in a process that has done it before.
-        load_and_forces: s for the same and the first forces.
     """
 
     first_forces: float
     memory: float
     load: tuple[float, float]
-    load_and_forces: tuple[float, float]
 
     def __str__(self) -> str:
         """Return the figures, one a line."""
         return (f"import gaq, load W4A8, first forces of methane: {self.first_forces:.2f} s\n"
                 f"largest resident memory of a short gaq md: {self.memory:.0f} MB\n"
-                f"load: {_both(self.load)}\n"
-                f"load, and first forces: {_both(self.load_and_forces)}")
+                f"load: FP32 {self.load[0] * 1e3:.0f} ms, W4A8 {self.load[1] * 1e3:.0f} ms, "
+                f"{self.load[1] / self.load[0]:.2f} ×")
 
 
 def measure(python: Path, models: Path, repeats: int = 3) -> Startup:
@@ -77,14 +71,9 @@ def measure(python: Path, models: Path, repeats: int = 3) -> Startup:
     full, low = str(models / FULL), str(models / LOW)
     first = min(_numbers(python, FIRST_FORCES.format(model=low))[0] for _ in range(repeats))
     loads = [_numbers(python, LOADING.format(models=(full, low))) for _ in range(repeats)]
-    best = [min(column) for column in zip(*loads, strict=True)]
+    load_full, load_low = (min(column) for column in zip(*loads, strict=True))
     memory = min(_memory_of_md(python, low) for _ in range(repeats))
-    return Startup(first, memory, (best[0], best[1]), (best[2], best[3]))
-
-
-def _both(seconds: tuple[float, float]) -> str:
-    full, low = seconds
-    return f"FP32 {full * 1e3:.1f} ms, W4A8 {low * 1e3:.1f} ms, {low / full:.2f} ×"
+    return Startup(first, memory, (load_full, load_low))
 
 
 def _numbers(python: Path, program: str) -> list[float]:

@@ -76,7 +76,7 @@ def check_wheel(minor: int, wheel: Path, folder: Path, with_torch: str) -> None:
     needs_torch = run(python, "-m", "gaq", "train", "configs/ethanol-gfn2.yaml", status=1).strip()
     if not NO_TORCH.match(needs_torch):
         raise Failed(f"Python 3.{minor}: gaq train without torch says: {needs_torch}")
-    found = measure(python, Path("models"))
+    found = measure(python, Path("models"), repeats=1)
     print(f"Python 3.{minor}: the bits of the installation with torch\n{found}", flush=True)
     if found.memory > MEMORY or found.first_forces > FIRST_FORCES:
         raise Failed(f"Python 3.{minor}: more than {MEMORY:g} MB or {FIRST_FORCES:g} s")

@@ -98,8 +98,10 @@ def check_source(folder: Path) -> None:
 
 def interpreters(minor: int) -> Iterator[Path]:
     """Yield what runs as Python 3.`minor`: on the PATH, or among the versions of pyenv."""
-    versions = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser() / "versions"
-    for place in (shutil.which(f"python3.{minor}"), *versions.glob(f"3.{minor}.*/bin/python3")):
+    shims = [Path(place).parent for place in os.environ["PATH"].split(os.pathsep) if Path(place).name == "shims"]
+    roots = [Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser(), *shims]
+    installed = {place for root in roots for place in root.glob(f"versions/3.{minor}.*/bin/python3")}
+    for place in (shutil.which(f"python3.{minor}"), *sorted(installed)):
         ask = "import sys, venv, ensurepip; print(sys.version_info.minor)"
         if place and subprocess.run([place, "-c", ask], capture_output=True, text=True).stdout.strip() == str(minor):
             yield Path(place)

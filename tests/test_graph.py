@@ -148,4 +148,4 @@ def test_rotations_keep_distances_and_turn_labels() -> None:
                                   positions=periodic.rotated(matrices[0]).positions.numpy(),
                                   cell=periodic.rotated(matrices[0]).cell[0].numpy()), 4.0)
     assert sorted(listed(again)) == sorted(listed(build_graph(crystal(), 4.0)))
-    assert graph.to("cpu").forces is not None
+    assert tensors(graph, "cpu").forces is not None

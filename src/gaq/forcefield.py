@@ -178,7 +178,7 @@ def export(model: ForceField | str | Path, out: str | Path, overwrite: bool = Fa
         NotLowered: the engine does not compute this model.
         OutputError: `out` exists already, or cannot be written.
     """
-    field = model if isinstance(model, ForceField) else load(model)
+    field = load(model) if isinstance(model, (str, Path)) else model
     if Path(out).exists() and not overwrite:
         raise OutputError(f"{out} exists already; replace it with overwrite=True, or choose another path")
     field.export(out)

@@ -58,7 +58,7 @@ class BarostatStepper:
             from ase.md import nose_hoover_chain  # it takes SciPy, and so half a second and 50 MB
             nose_hoover_chain.IsotropicMTKNPT  # noqa: B018 - older ones have the module, not the class
         except (ImportError, AttributeError) as error:
-            raise ConfigError("ensemble 'npt' needs ASE 3.25 or later (pip install -U ase); 'nvt' needs none") from error
+            raise ConfigError("ensemble 'npt' needs ASE 3.26 or later (pip install -U ase); 'nvt' needs none") from error
         self._chains = nose_hoover_chain
         self.surface, self.structure, self.bath, self.pressure = surface, structure, bath, pressure
         self.masses = structure.atomic_masses[:, None]

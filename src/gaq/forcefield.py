@@ -4,23 +4,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gaq.adapters.ase import GaqCalculator
 from gaq.backends import compute, variants
-from gaq.backends.contract import Computed
+from gaq.backends.contract import Computed, OfStored
 from gaq.backends.native.potential import emitter
 from gaq.errors import OutputError
 from gaq.files import write_atomically
-from gaq.graph import Graph, Prediction, build_graph
+from gaq.graph import Graph, Prediction
 from gaq.models.contract import Config
 from gaq.recipe import Recipe
 from gaq.stored import StoredModel, read_model
-from gaq.structure import Structure
 
 
-class ForceField:
+class ForceField(OfStored):
     """A model that is ready to predict. What computes is made when it is first needed.
 
     Args:
@@ -32,7 +28,7 @@ class ForceField:
 
     def __init__(self, stored: StoredModel, backend: str = "auto", threads: int | None = None, device: str | None = None,
                  dtype: str | None = None) -> None:
-        self.stored = stored
+        super().__init__(stored)
         self._asked = backend, threads, device, dtype
         self._potential: Computed | None = None
 
@@ -70,26 +66,6 @@ class ForceField:
         return self.stored.provenance
 
     @property
-    def species(self) -> tuple[int, ...]:
-        """Atomic numbers the model knows."""
-        return self.config.species
-
-    @property
-    def cutoff(self) -> float:
-        """Å."""
-        return self.config.cutoff
-
-    @property
-    def nearest(self) -> NDArray[np.float64] | None:
-        """How near training saw two atoms by their atomic numbers, Å, less 5 %; nearer, the model holds back."""
-        return self.stored.nearest
-
-    @property
-    def sha256(self) -> str:
-        """Digest of what computes: shape, recipe and tensors; the same in memory and from a file, audited or not."""
-        return self.stored.sha256
-
-    @property
     def backend(self) -> str:
         """What computes: "engine" with its instruction set, or "torch"."""
         return self.potential.backend
@@ -98,10 +74,6 @@ class ForceField:
     def device(self) -> str:
         """Where the definition on PyTorch computes."""
         return self._asked[2] or "cpu"
-
-    def graph(self, structure: Structure) -> Graph:
-        """Return the graph of a structure at the model's cutoff."""
-        return build_graph(structure, self.cutoff)
 
     def predict(self, graph: Graph, stress: bool = False) -> Prediction:
         """Return energy (eV), forces (eV/Å) and, on request, stress (eV/Å³) of a graph, as numpy arrays in float64.

@@ -23,7 +23,7 @@ from gaq.assess.sensitivity import (
     at_width,
     sensitivity,
 )
-from gaq.compress.probe import leaves, release_inputs
+from gaq.compress.probe import activate, leaves
 from gaq.compress.swap import network, prepare
 from gaq.data import Frames
 from gaq.errors import ConfigError, DataError
@@ -96,8 +96,8 @@ def test_a_row_is_the_measure_of_a_model_with_that_part_alone(original, report, 
     alone = deployed(prepare(network(original.stored), recipe, batch), recipe)
     double = alone.on("torch", dtype="float64")
     if kind == "weight":
-        release_inputs(alone.potential.network)
-        release_inputs(double.potential.network)
+        activate(alone.potential.network, ())
+        activate(double.potential.network, ())
     graphs = [original.graph(frame) for frame in frames.spread(2)]
     change = np.concatenate([(alone(g).forces - original(g).forces).ravel() for g in graphs])
     energy = np.array([(alone(g).energy - original(g).energy).item() for g in graphs])

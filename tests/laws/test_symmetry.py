@@ -36,6 +36,7 @@ from gaq.structure import Structure
 
 EXACT = 1e-10  # eV and eV/Å, of forces of 1 eV/Å
 EDGE = 0.01  # eV and eV/Å: what a code that tips over is worth
+TIPPED = 1  # of the rotations: noise of 1e-7 may carry a value over a rounding edge, on some processor; none did here
 AXIAL = ("CO2", "C2H2", "CH4")  # atoms on a threefold or continuous axis
 ROTATIONS = random_rotations(16, torch.Generator().manual_seed(3))
 
@@ -66,8 +67,8 @@ def test_float32_adds_only_its_noise(shape: str, recipe: str) -> None:
     forces, energy = errors(field, field.graph(cluster(8, seed=11)), ROTATIONS)
     assert forces.max() < (1e-4 * FORCE if recipe in SMOOTH else EDGE)
     assert energy.max() < (1e-4 if recipe in SMOOTH else EDGE)
-    assert forces.median() < 1e-4 * FORCE  # on some processor, noise of 1e-7 may carry a value over a rounding edge
-    assert energy.median() < 1e-4
+    assert (forces >= 1e-4 * FORCE).sum() <= TIPPED
+    assert (energy >= 1e-4).sum() <= TIPPED
 
 
 @pytest.mark.parametrize("recipe", ALIGNED)
@@ -76,7 +77,7 @@ def test_invariants_of_a_rotated_copy_are_the_same_bits(shape: str, recipe: str)
     """Vector features stay in local frames until they have become invariants: so no code downstream can tip over."""
     field = forcefield(shape, recipe)
     _, energy = errors(field, field.graph(cluster(8, seed=11)), ROTATIONS)
-    assert energy.median() == 0  # frames in float64 differ by 1e-16: a value at a rounding edge may tip over
+    assert (energy != 0).sum() <= TIPPED  # frames in float64 differ by 1e-16
     assert energy.max() < EDGE
 
 
@@ -86,7 +87,7 @@ def test_components_rounded_in_fixed_axes_break_it(shape: str) -> None:
     for recipe in ("int8-naive", "svq-kmeans", "degree-quant"):
         field = forcefield(shape, recipe, "float64")
         forces, _ = errors(field, field.graph(cluster(8, seed=11)), ROTATIONS)
-        assert forces.median() > 1e-5 * FORCE
+        assert forces.min() > 1e-5 * FORCE
 
 
 def test_axis_rotations_alone_pass_a_model_that_is_not_equivariant() -> None:
@@ -101,7 +102,7 @@ def test_axis_rotations_alone_pass_a_model_that_is_not_equivariant() -> None:
     field = forcefield("l1", "int8-naive", "float64")
     graph = field.graph(cluster(8, seed=11))
     assert errors(field, graph, torch.stack(group))[0].max() < EXACT
-    assert errors(field, graph, ROTATIONS)[0].median() > 1e-5 * FORCE
+    assert errors(field, graph, ROTATIONS)[0].min() > 1e-5 * FORCE
 
 
 @pytest.mark.parametrize("recipe", [*SMOOTH, *ALIGNED])

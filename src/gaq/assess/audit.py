@@ -17,7 +17,7 @@ from gaq.data import Frames, check_frames
 from gaq.dynamics.replicas import Replicas, simulate_replicas
 from gaq.errors import ConfigError, DataError
 from gaq.graph import Predictor, build_graph
-from gaq.metrics.batches import Counted, Told, adding_up, untold
+from gaq.metrics.batches import Counted, Told, adding_up, cutoff_of, untold
 from gaq.metrics.conservation import replica_drift
 from gaq.metrics.finite_differences import force_error_by_differences
 from gaq.metrics.jacobian import jacobian_antisymmetry
@@ -138,7 +138,7 @@ def audit(
     """
     if not len(frames):
         raise DataError(f"{frames.source} holds no frames; the audit needs at least one structure")
-    cutoff = _cutoff(subject, cutoff)
+    cutoff = cutoff_of(subject, cutoff)
     frames = frames.apart()[0] or frames
     for potential in (subject, reference):
         known = getattr(potential, "species", None)
@@ -177,14 +177,6 @@ def judge(figures: dict[str, Any], runs: Sequence[dict[str, Any]], plan: AuditPl
     checks = _checks(figures, judged["exploded"], plan.picoseconds)
     grade, reasons = _grade(checks, plan)
     return {"grade": grade, "reasons": reasons, **figures, "checks": [asdict(check) for check in checks]}
-
-
-def _cutoff(subject: Predictor, cutoff: float | None) -> float:
-    known = getattr(subject, "cutoff", None) if cutoff is None else cutoff
-    if known is None:
-        raise ConfigError("cutoff is needed to find neighbours, and this predictor has none of its own; pass cutoff= "
-                          "in Å")
-    return float(known)
 
 
 def derivatives(precise: Predictor, subject: Predictor, frames: Sequence[Structure], cutoff: float, plan: AuditPlan,
@@ -236,7 +228,7 @@ def _simulations(subject: Predictor, reference: Predictor | None, start: Structu
 
     result = run(subject, cutoff, "")
     if reference is not None:
-        other = run(reference, _cutoff(reference, None), "reference: ")
+        other = run(reference, cutoff_of(reference, None), "reference: ")
         fluctuation, scale = result["nve_fluctuation_meV_atom"], other["nve_fluctuation_meV_atom"]
         result["nve_fluctuation_ratio"] = fluctuation / scale if fluctuation is not None and scale else None
         result["reference"] = {name: value for name, value in other.items() if name != "nve_fluctuation_ratio"}

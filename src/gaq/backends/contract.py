@@ -3,17 +3,53 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from gaq.graph import Graph, Potential
+import numpy as np
+from numpy.typing import NDArray
+
+from gaq.graph import Graph, Potential, build_graph
 from gaq.stored import StoredModel
+from gaq.structure import Structure
+
+
+class OfStored:
+    """What every potential of a stored model says of it; a backend adds how it computes.
+
+    Args:
+        stored: the model.
+    """
+
+    def __init__(self, stored: StoredModel) -> None:
+        self.stored = stored
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers the model knows."""
+        return self.stored.config.species
+
+    @property
+    def cutoff(self) -> float:
+        """Å."""
+        return self.stored.config.cutoff
+
+    @property
+    def nearest(self) -> NDArray[np.float64] | None:
+        """How near training saw two atoms by their atomic numbers, Å, less 5 %; nearer, the model holds back."""
+        return self.stored.nearest
+
+    @property
+    def sha256(self) -> str:
+        """Digest of what computes: shape, recipe and tensors; the same in memory and from a file, audited or not."""
+        return self.stored.sha256
+
+    def graph(self, structure: Structure) -> Graph:
+        """Return the graph of a structure at the model's cutoff."""
+        return build_graph(structure, self.cutoff)
 
 
 class Computed(Potential, Protocol):
     """A potential that comes from a stored model."""
 
-    @property
-    def stored(self) -> StoredModel:
-        """What it computes."""
-        ...
+    stored: StoredModel  # what it computes
 
     @property
     def engine(self) -> Any | None:

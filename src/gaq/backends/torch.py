@@ -2,25 +2,23 @@
 
 from collections.abc import Collection, Iterable, Iterator
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 import gaq.threads  # noqa: F401 - PyTorch in a forked child must not wait for threads that stayed behind
+from gaq.backends.contract import OfStored
 from gaq.compress import probe
 from gaq.compress.swap import network
 from gaq.errors import ConfigError, did_you_mean
-from gaq.graph import Graph, Prediction, build_graph, check_finite, check_graph, volumes
+from gaq.graph import Graph, Prediction, check_finite, check_graph, volumes
 from gaq.models.network import Network
 from gaq.nn.overflow import overflow_told
 from gaq.nn.tensors import arrays, tensors
 from gaq.stored import StoredModel
-from gaq.structure import Structure
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 
-class TorchPotential:
+class TorchPotential(OfStored):
     """A stored model on PyTorch.
 
     Args:
@@ -32,21 +30,11 @@ class TorchPotential:
 
     def __init__(self, stored: StoredModel, device: str = "cpu", dtype: str = "float32",
                  active: Collection[str] | None = None) -> None:
-        self.stored = stored
+        super().__init__(stored)
         if dtype not in DTYPES:
             raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}{did_you_mean(dtype, DTYPES)}")
         self.network: Network = network(stored, device, DTYPES[dtype])
         probe.activate(self.network, active)
-
-    @property
-    def species(self) -> tuple[int, ...]:
-        """Atomic numbers the model knows."""
-        return self.stored.config.species
-
-    @property
-    def cutoff(self) -> float:
-        """Å."""
-        return self.stored.config.cutoff
 
     @property
     def backend(self) -> str:
@@ -54,23 +42,9 @@ class TorchPotential:
         return "torch"
 
     @property
-    def sha256(self) -> str:
-        """Digest of what computes."""
-        return self.stored.sha256
-
-    @property
-    def nearest(self) -> NDArray[np.float64] | None:
-        """How near training saw two atoms, Å; see `gaq.graph.Potential`."""
-        return self.stored.nearest
-
-    @property
     def engine(self) -> None:
         """None: steps of dynamics are taken in Python."""
         return None
-
-    def graph(self, structure: Structure) -> Graph:
-        """Return the graph of a structure at the model's cutoff."""
-        return build_graph(structure, self.cutoff)
 
     def predict(self, graph: Graph, stress: bool = False) -> Prediction:
         """Return energy (eV), forces (eV/Å) and, on request, stress (eV/Å³) of a graph, float64.

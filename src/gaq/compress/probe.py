@@ -73,13 +73,6 @@ def release_vectors(model: nn.Module, active: bool) -> None:
             leaf.active = active
 
 
-def release_inputs(model: nn.Module) -> None:
-    """Keep the inputs of linear leaves in float; weights stay rounded with the inputs' steps folded in."""
-    for module in model.modules():
-        if isinstance(module, InputCodes):
-            module.active = False
-
-
 def activate(model: nn.Module, active: Collection[str] | None) -> None:
     """Let only some activation quantizers round, by the names of their leaves; None for all."""
     for name, module in leaves(model):

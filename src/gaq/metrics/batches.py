@@ -73,7 +73,7 @@ def single_graphs(
         if isinstance(frame, Graph):
             yield from _members(tensors(frame))
         else:
-            yield tensors(build_graph(frame, _cutoff_of(predict, cutoff)))
+            yield tensors(build_graph(frame, cutoff_of(predict, cutoff)))
 
 
 def unlabelled(graph: Graph) -> Graph:
@@ -127,7 +127,12 @@ def copies(graph: Graph, size: int) -> int:
     return max(min(size, MOST_EDGES // max(len(graph.centers), 1)), 1)
 
 
-def _cutoff_of(predict: Predictor, cutoff: float | None) -> float:
+def cutoff_of(predict: Predictor, cutoff: float | None) -> float:
+    """Return the cutoff given, Å, or that of the predictor.
+
+    Raises:
+        ConfigError: none is known.
+    """
     known = getattr(predict, "cutoff", None) if cutoff is None else cutoff
     if known is None:
         raise ConfigError("cutoff is needed to find the neighbours of structures, and this predictor has none of its "

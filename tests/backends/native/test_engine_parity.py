@@ -148,8 +148,9 @@ def test_tables_are_exact_to_float_rounding() -> None:
 
 def test_saturation_is_counted() -> None:
     field = native("robust", "w4a8")
-    said(field, field.graph(cluster(8, seed=3)))
-    shares = dict(field.saturation())
+    said(field, field.graph(cluster(9, seed=4)))  # earlier predictions do not count
+    shares = dict(field.saturation([field.graph(cluster(8, seed=3))]))
+    assert shares == dict(field.saturation([field.graph(cluster(8, seed=3))]))
     assert "attention.0.query" in shares
     assert "interaction.1.feature.l2" in shares
     assert all(0 <= share < 0.2 for share in shares.values())

@@ -4,18 +4,17 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gaq.backends.contract import OfStored
 from gaq.backends.native.engine import NativeEngine
-from gaq.graph import Graph, Prediction, build_graph, check_finite, check_graph, summed, volumes
+from gaq.graph import Graph, Prediction, check_finite, check_graph, summed, volumes
 from gaq.lowering.blob import Blob, NotLowered
 from gaq.models import emitter_of
 from gaq.stored import StoredModel
-from gaq.structure import Structure
 from gaq.threads import usual_threads
 
 
-class NativePotential:
+class NativePotential(OfStored):
     """A stored model whose predictions come from the native engine; threads may share it, and take turns.
 
     Args:
@@ -31,7 +30,7 @@ class NativePotential:
 
     def __init__(self, stored: StoredModel, threads: int | None = None, isa: str | None = None,
                  active: Collection[str] | None = None, blob: Blob | None = None) -> None:
-        self.stored = stored
+        super().__init__(stored)
         lowered = emitter(stored).blob(active) if blob is None else blob
         self.quantizers, self.table_error = lowered.quantizers, lowered.table_error
         self.engine = NativeEngine(lowered.data, usual_threads() if threads is None else threads, isa)
@@ -40,30 +39,6 @@ class NativePotential:
     def backend(self) -> str:
         """How it computes."""
         return f"engine ({self.engine.facts().isa.decode()})"
-
-    @property
-    def species(self) -> tuple[int, ...]:
-        """Atomic numbers the model knows."""
-        return self.stored.config.species
-
-    @property
-    def cutoff(self) -> float:
-        """Å."""
-        return self.stored.config.cutoff
-
-    @property
-    def sha256(self) -> str:
-        """Digest of what computes."""
-        return self.stored.sha256
-
-    @property
-    def nearest(self) -> NDArray[np.float64] | None:
-        """How near training saw two atoms, Å; see `gaq.graph.Potential`."""
-        return self.stored.nearest
-
-    def graph(self, structure: Structure) -> Graph:
-        """Return the graph of a structure at the model's cutoff."""
-        return build_graph(structure, self.cutoff)
 
     def predict(self, graph: Graph, stress: bool = False) -> Prediction:
         """Return energy (eV), forces (eV/Å) and, on request, stress (eV/Å³) of a graph, float64.
@@ -83,11 +58,12 @@ class NativePotential:
 
     __call__ = predict
 
-    def saturation(self, graphs: Iterable[Graph] = ()) -> list[tuple[str, float]]:
-        """Return, for each activation quantizer, the share of values beyond its range: of these graphs, and before."""
+    def saturation(self, graphs: Iterable[Graph]) -> list[tuple[str, float]]:
+        """Return, for each activation quantizer, the share of values beyond its range when these graphs are predicted."""
+        before = self.engine.saturation()
         for graph in graphs:
             self.predict(graph)
-        clipped, seen = self.engine.saturation()
+        clipped, seen = (after - earlier for after, earlier in zip(self.engine.saturation(), before, strict=True))
         return [(name, float(c) / max(float(n), 1.0)) for name, c, n in zip(self.quantizers, clipped, seen, strict=True)]
 
 
